@@ -2757,7 +2757,8 @@ int sbx_build_add_secret(struct sbx_build *build,
 //
 // Without it their policy is blocked: a step reaches nothing. A config's own policy is open unless it was set. What says
 // which program runs on what is the Dockerfile's: a config with a command, an image, a root directory, environment,
-// mounts, volumes, ports, a probe or a name is refused. Its timeout doesn't hold, the build's does.
+// a working directory, a user, a host name, mounts, volumes, ports, a probe, an exit snapshot or a name is refused.
+// Its timeout doesn't hold, the build's does.
 //
 // Returns 0, SBX_EINVALID or the config's own error.
 int sbx_build_set_config(struct sbx_build *build,

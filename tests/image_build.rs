@@ -173,6 +173,37 @@ fn each_step_finds_what_those_before_it_have_left() {
 
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs SBX_RUNSC: sh tests/run.sh sets it")]
+fn a_working_directory_is_made_where_it_stands() {
+    let store = store("workdirs");
+    let (image, said) = build(
+        &store,
+        "FROM base\nENV PATH=/bin\nRUN test ! -e /srv/app && pwd >/first\nWORKDIR /srv/app\nRUN pwd >here\nWORKDIR \
+         /srv/last\n",
+    );
+    assert_eq!(steps(&said), (6, 0), "{said}");
+    assert_eq!(
+        shell(&store, &image, "pwd; cat /first /srv/app/here; ls /srv"),
+        "/srv/last\n/\n/srv/app\napp\nlast\n"
+    );
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs SBX_RUNSC: sh tests/run.sh sets it")]
+fn more_files_are_copied_than_an_image_has_layers() {
+    let store = store("copies");
+    let copies: String = (0..130).map(|number| format!("WORKDIR /w{number}/a\nCOPY app.sh ./b\n")).collect();
+    let mut said = Said::new(&format!("FROM base\nENV PATH=/bin\n{copies}WORKDIR /\n"));
+    said.build.set_context(context(&store)).unwrap();
+    let (image, said) = said.run(&store);
+    let image = image.unwrap_or_else(|error| panic!("{error}: {said}"));
+    assert_eq!(
+        shell(&store, &image, "for file in /w*/a/b; do echo -n .; done; /w0/a/b; /w129/a/b"),
+        format!("{}app\napp\n", ".".repeat(130))
+    );
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs SBX_RUNSC: sh tests/run.sh sets it")]
 fn what_was_done_before_is_not_done_again() {
     let store = store("cache");
     let text = "FROM base\nENV PATH=/bin\nRUN echo $RANDOM$RANDOM >/one\nCMD [\"a\"]\n";
@@ -403,6 +434,12 @@ fn a_build_that_is_cancelled_or_late_leaves_nothing() {
         let length = said.reader.read(&mut buffer).unwrap();
         seen.push_str(&String::from_utf8_lossy(&buffer[..length]));
     }
+    // Another one that waits for this one's step has a time of its own.
+    let mut late = Build::new(text);
+    late.set_timeout(Duration::from_secs(1)).unwrap();
+    let late = store.runtime.build_image_begin(&late, None).unwrap();
+    let error = late.wait(PATIENCE).unwrap_err();
+    assert!(error.message().contains("longer than its timeout"), "{error}");
     operation.cancel();
     assert_eq!(operation.wait(PATIENCE).unwrap_err().code(), Code::Closed);
     eventually("nothing is being written", || store.left().0.is_empty());

@@ -10,7 +10,6 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -96,13 +95,13 @@ impl Context {
 
     /// What an instruction copies. `is_directory` says whether a path in the image is a directory, links in it followed.
     ///
-    /// Reads every file for its digest.
+    /// Reads every file for its digest. `check` is asked often whether that is to go on.
     pub(crate) fn select(
         &self,
         copy: &Copy,
         is_directory: &dyn Fn(&str) -> Result<bool>,
         limits: ContextLimits,
-        cancelled: &AtomicBool,
+        check: &dyn Fn() -> Result<()>,
     ) -> Result<Selection<'_>> {
         let mut excludes = Ignore::default();
         for pattern in &copy.excludes {
@@ -113,7 +112,7 @@ impl Context {
             excludes,
             is_directory,
             limits,
-            cancelled,
+            check,
             buffer: vec![0; CHUNK_BYTES],
             names_bytes: 0,
             bytes: 0,
@@ -256,13 +255,6 @@ fn too_many_names(shown: &str) -> Error {
     Error::new(Code::Limit, format!("{shown}: its names take more than {MAX_NAMES_BYTES} bytes"))
 }
 
-fn check(cancelled: &AtomicBool) -> Result<()> {
-    if cancelled.load(Ordering::Relaxed) {
-        return Err(Error::new(Code::Closed, "the operation was cancelled"));
-    }
-    Ok(())
-}
-
 /// What is in the image afterwards, by its path there without the first slash.
 #[derive(Debug)]
 pub(crate) struct Selection<'a> {
@@ -272,19 +264,20 @@ pub(crate) struct Selection<'a> {
 
 #[derive(Debug)]
 struct Entry {
+    /// Where it is in the context. A directory that is made comes from nowhere.
+    source: PathBuf,
     content: Content,
     mode: u32,
     seconds: i64,
     nanoseconds: u32,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Content {
     Directory,
     /// A directory that is missing in the image.
     MadeDirectory,
     File {
-        source: PathBuf,
         length: u64,
         digest: [u8; 32],
     },
@@ -327,21 +320,21 @@ impl Selection<'_> {
         hash.finalize().into()
     }
 
-    /// Whether the same files are copied, wherever to.
+    /// Whether the same files, directories and links are copied, wherever to.
     pub(crate) fn has_files_of(&self, other: &Self) -> bool {
-        self.files() == other.files()
+        self.sources() == other.sources()
     }
 
-    /// The files that are read, each with its mode and digest.
-    fn files(&self) -> Vec<(&Path, u32, &[u8; 32])> {
-        let mut files = Vec::new();
-        for entry in self.entries.values() {
-            if let Content::File { source, digest, .. } = &entry.content {
-                files.push((source.as_path(), entry.mode, digest));
-            }
-        }
-        files.sort_unstable();
-        files
+    /// What is there of the context, each with its mode and content.
+    fn sources(&self) -> Vec<(&Path, u32, &Content)> {
+        let mut sources: Vec<_> = self
+            .entries
+            .values()
+            .filter(|entry| entry.content != Content::MadeDirectory)
+            .map(|entry| (entry.source.as_path(), entry.mode, &entry.content))
+            .collect();
+        sources.sort_unstable();
+        sources
     }
 
     /// How many files, directories and links there are.
@@ -366,7 +359,7 @@ impl Selection<'_> {
         into: &mut dyn Write,
         owner: (u32, u32),
         chmod: Option<u32>,
-        cancelled: &AtomicBool,
+        check: &dyn Fn() -> Result<()>,
     ) -> Result<()> {
         let newest = self
             .entries
@@ -377,7 +370,7 @@ impl Selection<'_> {
         let mut archive = Archive::new(into);
         let mut buffer = vec![0; CHUNK_BYTES];
         for (path, entry) in &self.entries {
-            check(cancelled)?;
+            check()?;
             let mut name = path.clone();
             let mut length = None;
             let (mut seconds, mut nanoseconds) = (entry.seconds, entry.nanoseconds);
@@ -412,9 +405,10 @@ impl Selection<'_> {
                 Some(length) => archive.file(&header, length),
             }
             .map_err(|cause| sending(&cause))?;
-            if let Content::File { source, length, digest } = &entry.content {
+            if let Content::File { length, digest } = &entry.content {
+                let source = &entry.source;
                 let mut content = |bytes: &[u8]| archive.content(bytes).map_err(|cause| sending(&cause));
-                let found = read(self.context, source, *length, &mut buffer, cancelled, &mut content)?;
+                let found = read(self.context, source, *length, &mut buffer, check, &mut content)?;
                 if found != *digest {
                     return Err(self.context.changed(source));
                 }
@@ -441,7 +435,7 @@ fn read(
     path: &Path,
     length: u64,
     buffer: &mut [u8],
-    cancelled: &AtomicBool,
+    check: &dyn Fn() -> Result<()>,
     each: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<[u8; 32]> {
     let mut file = File::from(context.open_found(path, OFlag::O_NONBLOCK)?);
@@ -452,7 +446,7 @@ fn read(
     }
     let (mut hash, mut left) = (Sha256::new(), length);
     while left > 0 {
-        check(cancelled)?;
+        check()?;
         let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         let got = match file.read(buffer.get_mut(..wanted).unwrap_or_default()) {
             Ok(0) => return Err(context.changed(path)),
@@ -488,7 +482,7 @@ struct Work<'a> {
     excludes: Ignore,
     is_directory: &'a dyn Fn(&str) -> Result<bool>,
     limits: ContextLimits,
-    cancelled: &'a AtomicBool,
+    check: &'a dyn Fn() -> Result<()>,
     buffer: Vec<u8>,
     names_bytes: usize,
     bytes: u64,
@@ -576,7 +570,7 @@ impl Work<'_> {
             let pattern = Pattern::name(part).map_err(bad)?;
             let mut next = Vec::new();
             for each in found {
-                check(self.cancelled)?;
+                (self.check)()?;
                 let names = match pattern.literal() {
                     Some(name) => vec![OsString::from(name)],
                     None if each.stat.st_mode & libc::S_IFMT != libc::S_IFDIR => continue,
@@ -674,8 +668,13 @@ impl Work<'_> {
         if is_there {
             return Ok(());
         }
-        let made =
-            Entry { content: Content::MadeDirectory, mode: MADE_DIRECTORY_MODE, seconds: 0, nanoseconds: 0 };
+        let made = Entry {
+            source: PathBuf::new(),
+            content: Content::MadeDirectory,
+            mode: MADE_DIRECTORY_MODE,
+            seconds: 0,
+            nanoseconds: 0,
+        };
         self.insert(path.to_vec(), made)
     }
 
@@ -701,7 +700,7 @@ impl Work<'_> {
                 frames.pop();
                 continue;
             };
-            check(self.cancelled)?;
+            (self.check)()?;
             let path = frame.path.join(&name);
             let below_source = frame.below_source.join(&name);
             let (ignored, above) = self.context.ignore.ignores(&path.to_string_lossy(), &frame.above);
@@ -735,7 +734,7 @@ impl Work<'_> {
                 self.other(&directory, &name, &stat, target)?;
                 continue;
             }
-            let entry = entry(Content::Directory, &stat);
+            let entry = entry(Content::Directory, &stat, path.clone());
             let waiting = if left_out {
                 Some(entry)
             } else {
@@ -774,8 +773,8 @@ impl Work<'_> {
                     return Err(Error::new(Code::Limit, text));
                 }
                 let digest =
-                    read(self.context, &path, length, &mut self.buffer, self.cancelled, &mut |_| Ok(()))?;
-                Content::File { source: path, length, digest }
+                    read(self.context, &path, length, &mut self.buffer, self.check, &mut |_| Ok(()))?;
+                Content::File { length, digest }
             }
             libc::S_IFLNK => {
                 let parent = self.context.open_found(directory, OFlag::O_DIRECTORY | OFlag::O_PATH)?;
@@ -791,7 +790,7 @@ impl Work<'_> {
             // Sockets are of no use in an image.
             _ => return Ok(()),
         };
-        self.insert(target, entry(content, stat))
+        self.insert(target, entry(content, stat, path))
     }
 
     fn insert(&mut self, path: Vec<u8>, entry: Entry) -> Result<()> {
@@ -825,8 +824,9 @@ impl Work<'_> {
     }
 }
 
-fn entry(content: Content, stat: &FileStat) -> Entry {
+fn entry(content: Content, stat: &FileStat, source: PathBuf) -> Entry {
     Entry {
+        source,
         content,
         mode: stat.st_mode & 0o7777,
         seconds: stat.st_mtime,

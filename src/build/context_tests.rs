@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -60,7 +61,7 @@ fn copy(instruction: &str) -> Copy {
     }
 }
 
-static LIVE: AtomicBool = AtomicBool::new(false);
+static LIVE: fn() -> Result<()> = || Ok(());
 
 /// The image has these directories.
 fn image(path: &str) -> Result<bool> {
@@ -321,6 +322,31 @@ fn what_changed_since_it_was_selected_is_not_copied() {
     assert!(error.message().contains("was changed while it was read"), "{error}");
 }
 
+#[test]
+fn a_link_or_a_directory_that_changed_meanwhile_is_noticed() {
+    let changes: [fn(&Directory); 4] = [
+        |top| {
+            fs::remove_file(top.at("d/link")).unwrap();
+            symlink("/other", top.at("d/link")).unwrap();
+        },
+        |top| fs::rename(top.at("d/link"), top.at("d/link2")).unwrap(),
+        |top| fs::set_permissions(top.at("d/sub"), Permissions::from_mode(0o700)).unwrap(),
+        |top| fs::create_dir(top.at("d/new")).unwrap(),
+    ];
+    for (index, change) in changes.into_iter().enumerate() {
+        let top = Directory::with(&[("d/sub/file", "x")]);
+        symlink("/one", top.at("d/link")).unwrap();
+        let context = Context::open(&top.0).unwrap();
+        // Everything is a directory at first, and then what the image has.
+        let copy = copy("COPY d /x/y");
+        let first = context.select(&copy, &|_| Ok(true), ContextLimits::default(), &LIVE).unwrap();
+        let again = || context.select(&copy, &image, ContextLimits::default(), &LIVE).unwrap();
+        assert!(again().has_files_of(&first), "{index}");
+        change(&top);
+        assert!(!again().has_files_of(&first), "{index}");
+    }
+}
+
 /// Another user's program swaps a directory for a link out of the context, as fast as it can.
 #[test]
 fn a_directory_that_is_swapped_for_a_link_leads_nowhere() {
@@ -390,9 +416,9 @@ fn a_context_has_bounds() {
     File::options().write(true).open(top.at("a")).unwrap().set_len(1 << 40).unwrap();
     let default = context.select(&copy("COPY a /x"), &image, ContextLimits::default(), &LIVE);
     assert_eq!(default.unwrap_err().code(), Code::Limit);
-    let cancelled =
-        context.select(&copy("COPY b /x"), &image, ContextLimits::default(), &AtomicBool::new(true));
-    assert_eq!(cancelled.unwrap_err().code(), Code::Closed);
+    let over = || Err(Error::new(Code::TimedOut, "over"));
+    let late = context.select(&copy("COPY b /x"), &image, ContextLimits::default(), &over);
+    assert_eq!(late.unwrap_err().code(), Code::TimedOut);
     let long = format!("COPY b /{}", "n/".repeat(2100));
     assert_eq!(select(&context, &long).unwrap_err().code(), Code::Limit);
 }

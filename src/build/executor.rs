@@ -22,6 +22,9 @@ use crate::image::tar::{self, Archive, Kind};
 use crate::image::{Digest, Image, ImageConfig, Layers, Workshop};
 use crate::runtime::Creator;
 
+/// The most steps that copy files into one image: an image takes 127 layers, and each has two, with the working directories
+/// before it.
+const MAX_COPIES: usize = 60;
 /// The longest title of a step.
 const MAX_TITLE: usize = 200;
 
@@ -113,22 +116,24 @@ impl<'a> Executor<'a> {
             index = match &step.kind {
                 StepKind::Run(run) => {
                     let settings = self.settings.clone();
+                    let before = std::mem::take(&mut self.directories);
                     // What follows up to the next step that changes files goes into the same image.
                     let after = rest.iter().take_while(|step| !changes_files(step)).count();
                     let configuring = rest.get(..after).unwrap_or_default();
                     for step in configuring {
                         self.configure(step);
                     }
-                    self.run_step(index, step, run, &settings)?;
+                    let after_it = std::mem::take(&mut self.directories);
+                    self.run_step(index, step, run, &settings, [&before, &after_it])?;
                     for (offset, step) in configuring.iter().enumerate() {
                         self.begin(index + 2 + offset, &title(step), false);
                     }
                     index + 1 + after
                 }
                 StepKind::Copy(_) => {
-                    let after = rest.iter().take_while(|step| !matches!(step.kind, StepKind::Run(_))).count();
-                    self.copy_steps(index, steps.get(index..=index + after).unwrap_or_default())?;
-                    index + 1 + after
+                    let together = copied_together(steps.get(index..).unwrap_or_default());
+                    self.copy_steps(index, together)?;
+                    index + together.len()
                 }
                 _ => {
                     self.begin(index + 1, &title(step), false);
@@ -164,20 +169,30 @@ impl<'a> Executor<'a> {
             StepKind::Entrypoint { argv, keeps_cmd } => self.settings.set_entrypoint(argv, *keeps_cmd),
             StepKind::Expose(ports) => self.settings.expose(ports),
             StepKind::Label(labels) => self.settings.label(labels),
+            StepKind::Shell(argv) => self.settings.set_shell(argv),
             StepKind::StopSignal(signal) => self.settings.set_stop_signal(signal),
             StepKind::Run(_) | StepKind::Copy(_) => debug_assert!(false, "the step changes files"),
         }
     }
 
-    fn run_step(&mut self, index: usize, step: &Step, run: &Run, settings: &Settings) -> Result<()> {
+    /// Runs a program. `directories` are the working directories that are made before it, and those made after it.
+    fn run_step(
+        &mut self,
+        index: usize,
+        step: &Step,
+        run: &Run,
+        settings: &Settings,
+        directories: [&[String]; 2],
+    ) -> Result<()> {
         let image = match &self.image {
             Some(image) => image.clone(),
             None => self.workshop.make(None, &Workshop::empty_config(), "FROM scratch", |_| Ok(()))?,
         };
-        let directories = std::mem::take(&mut self.directories);
         let mut key = Key::new("run", Some(image.id()));
         key.add(key::of_run(run, settings).bytes());
-        key.list(directories.iter());
+        for directories in directories {
+            key.list(directories.iter());
+        }
         let key = key.finish();
         let _turn = self.workshop.take_turn(key)?;
         let found = self.find(key)?;
@@ -187,13 +202,13 @@ impl<'a> Executor<'a> {
             None => {
                 let config = self.settings.json()?;
                 let failed = |error: Error| failure(index, self.total, step, error);
-                let ran = self.steps.run(&image, run, &directories, settings, &mut self.output);
+                let ran = self.steps.run(&image, run, directories, settings, &mut self.output);
                 let changes = ran.map_err(failed)?;
                 let made = self
                     .workshop
                     .make(Some(&image), &config, &title(step), |layers| layers.add_changes(&changes));
                 let made = made.map_err(failed)?;
-                self.workshop.remember_step(key, &made)?;
+                self.workshop.remember_step(key, &made);
                 made
             }
         };
@@ -245,7 +260,7 @@ impl<'a> Executor<'a> {
                             .map_err(|error| failure(file.index, self.total, file.step, error))
                     })
                 })?;
-                self.workshop.remember_step(key, &made)?;
+                self.workshop.remember_step(key, &made);
                 made
             }
         };
@@ -261,15 +276,19 @@ impl<'a> Executor<'a> {
                 Error::invalid("the build has no context, a directory that files are copied from: set one")
             }
         })?;
-        context.select(copy, is_directory, ContextLimits::default(), self.workshop.ended())
+        context.select(copy, is_directory, ContextLimits::default(), &|| self.workshop.check())
     }
 
     /// Copies the files of one step.
     fn copy(&self, layers: &mut Layers<'_>, file: &Files<'_>, owner: Owner) -> Result<()> {
+        let mut missing = Vec::new();
         for directory in &file.directories {
             if !layers.has_directory(directory)? {
-                layers.add_tar(|into| write_directory(into, directory))?;
+                missing.push(directory);
             }
+        }
+        if !missing.is_empty() {
+            layers.add_tar(0, |into| write_directories(into, &missing))?;
         }
         let layers = RefCell::new(layers);
         let is_directory = |path: &str| layers.borrow_mut().has_directory(path);
@@ -281,8 +300,10 @@ impl<'a> Executor<'a> {
             ));
         }
         log::debug!("copying {} files and directories, {} bytes", selection.count(), selection.bytes());
-        let ended = self.workshop.ended();
-        layers.borrow_mut().add_tar(|into| selection.write_tar(into, owner, file.copy.chmod, ended))
+        let check = || self.workshop.check();
+        layers
+            .borrow_mut()
+            .add_tar(selection.bytes(), |into| selection.write_tar(into, owner, file.copy.chmod, &check))
     }
 
     fn owner(&self, image: Option<&Image>, copy: &Copy) -> Result<Owner> {
@@ -314,7 +335,7 @@ impl<'a> Executor<'a> {
                     Some(found) => found,
                     None => {
                         let made = self.workshop.make(image.as_ref(), &config, "FROM", |_| Ok(()))?;
-                        self.workshop.remember_step(key, &made)?;
+                        self.workshop.remember_step(key, &made);
                         made
                     }
                 }
@@ -330,17 +351,36 @@ impl<'a> Executor<'a> {
     }
 }
 
+/// The steps at the beginning that go into one image, of which the first copies files.
+fn copied_together(steps: &[Step]) -> &[Step] {
+    let mut copies = 0;
+    let end = steps.iter().position(|step| {
+        copies += usize::from(matches!(step.kind, StepKind::Copy(_)));
+        matches!(step.kind, StepKind::Run(_)) || copies > MAX_COPIES
+    });
+    steps.get(..end.unwrap_or(steps.len())).unwrap_or_default()
+}
+
 fn changes_files(step: &Step) -> bool {
     matches!(step.kind, StepKind::Run(_) | StepKind::Copy(_))
 }
 
-/// Writes an archive of one directory.
-fn write_directory(into: &mut dyn Write, path: &str) -> Result<()> {
-    let path = path.trim_matches('/').as_bytes();
-    let entry =
-        tar::Entry { path, kind: Kind::Directory, mode: 0o755, uid: 0, gid: 0, seconds: 0, nanoseconds: 0 };
+/// Writes an archive of directories.
+fn write_directories(into: &mut dyn Write, paths: &[&String]) -> Result<()> {
     let mut archive = Archive::new(into);
-    archive.entry(&entry).and_then(|()| archive.finish()).context("a working directory")
+    let written = paths.iter().try_for_each(|path| {
+        let path = path.trim_matches('/').as_bytes();
+        archive.entry(&tar::Entry {
+            path,
+            kind: Kind::Directory,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            seconds: 0,
+            nanoseconds: 0,
+        })
+    });
+    written.and_then(|()| archive.finish()).context("a working directory")
 }
 
 /// What a step is called.

@@ -167,7 +167,8 @@ impl Build {
     /// policy is blocked: nothing can be reached. The policy of a [`Config`] is open unless it is set.
     ///
     /// What says which program runs on what is the Dockerfile's: a config with a command, an image, a root directory,
-    /// environment, mounts, volumes, ports or a name is refused.
+    /// environment, a working directory, a user, a host name, mounts, volumes, ports, a probe, an exit snapshot or a name is
+    /// refused.
     pub fn set_config(&mut self, config: &Config) -> Result<&mut Self> {
         self.latch(|build| {
             check_config(config).map_err(|error| error.context("build: config"))?;
@@ -237,20 +238,8 @@ impl FirstError for Build {
 
 /// Refuses what is the Dockerfile's to say.
 fn check_config(config: &Config) -> Result<()> {
-    let refused = [
-        ("command", !config.command().is_empty()),
-        ("image", config.image().is_some()),
-        ("rootfs", config.rootfs().is_some()),
-        ("environment", config.env().iter().next().is_some()),
-        ("mounts", !config.mounts().is_empty() || !config.image_mounts().is_empty()),
-        ("volumes", !config.volumes().is_empty()),
-        ("ports", !config.ports().is_empty()),
-        ("readiness probe", config.readiness_probe().is_some()),
-        ("exit snapshot", config.exit_snapshot().is_some()),
-        ("name", config.name().is_some()),
-    ];
-    match refused.iter().find(|(_, is_set)| *is_set) {
-        Some((what, _)) => Err(Error::invalid(format!(
+    match config.said_of_what_runs() {
+        Some(what) => Err(Error::invalid(format!(
             "{what}: must not be set for a build, whose Dockerfile says what runs"
         ))),
         None => config.check(),
@@ -322,8 +311,12 @@ mod tests {
 
     #[test]
     fn a_config_says_nothing_of_what_runs() {
-        let set: [fn(&mut Config) -> Result<&mut Config>; 5] = [
+        let set: [fn(&mut Config) -> Result<&mut Config>; 9] = [
             |config| config.set_command(["true"]),
+            |config| config.set_entrypoint(["true"]),
+            |config| config.set_workdir("/srv"),
+            |config| config.set_user("1000"),
+            |config| config.set_hostname("it"),
             |config| config.set_env("A", "b"),
             |config| config.mount_read_only("/srv", "/srv"),
             |config| config.set_exit_snapshot(None),

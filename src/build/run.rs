@@ -47,25 +47,20 @@ pub(super) struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    /// Runs a program on an image; returns what it has changed.
+    /// Runs a program on an image; returns what it has changed. `before` and `after` are directories that are made before
+    /// and after it.
     pub(super) fn run(
         &self,
         image: &Image,
         run: &Run,
-        directories: &[String],
+        [before, after]: [&[String]; 2],
         settings: &Settings,
         output: &mut Output,
     ) -> Result<Changes> {
         let variables = settings.env().iter().chain(&run.args).chain(&run.proxies);
         let sandbox =
             self.start(image, variables.map(|(name, value)| format!("{name}={value}")).collect())?;
-        for directory in directories {
-            self.files(
-                &sandbox,
-                FileRequest::MakeDirectory(directory.into()),
-                &FileOptions::new().parents(true),
-            )?;
-        }
+        self.make_directories(&sandbox, before)?;
         let mut placed = Vec::new();
         for (number, mount) in run.secrets.iter().enumerate() {
             placed.extend(self.place(&sandbox, mount, number)?);
@@ -77,7 +72,15 @@ impl Steps<'_> {
         for link in placed {
             self.take_away(&sandbox, link)?;
         }
+        self.make_directories(&sandbox, after)?;
         self.workshop.changes(&*sandbox.snapshot_source()?)
+    }
+
+    fn make_directories(&self, sandbox: &Sandbox, directories: &[String]) -> Result<()> {
+        let options = FileOptions::new().parents(true);
+        directories.iter().try_for_each(|directory| {
+            self.files(sandbox, FileRequest::MakeDirectory(directory.into()), &options).map(drop)
+        })
     }
 
     /// Reads a file of an image.

@@ -21,6 +21,7 @@ pub(super) struct Settings {
     ports: BTreeSet<String>,
     labels: BTreeMap<String, String>,
     stop_signal: Option<String>,
+    shell: Vec<String>,
 }
 
 impl Settings {
@@ -37,6 +38,7 @@ impl Settings {
             ports: config.exposed_ports.iter().cloned().collect(),
             labels: config.labels.clone(),
             stop_signal: config.stop_signal.clone(),
+            shell: config.shell.clone(),
         }
     }
 
@@ -104,6 +106,11 @@ impl Settings {
         self.changed = true;
     }
 
+    pub(super) fn set_shell(&mut self, argv: &[String]) {
+        self.shell = argv.to_vec();
+        self.changed = true;
+    }
+
     /// The configuration as an image has it. The same steps give the same text; without any it is that of the image that
     /// the build began with.
     pub(super) fn json(&self) -> Result<String> {
@@ -129,6 +136,7 @@ impl Settings {
             ("ExposedPorts", object(&self.ports), self.ports.is_empty()),
             ("Labels", json!(self.labels), self.labels.is_empty()),
             ("StopSignal", json!(self.stop_signal), self.stop_signal.is_none()),
+            ("Shell", json!(self.shell), self.shell.is_empty()),
         ];
         for (name, value, is_empty) in fields {
             if is_empty {
@@ -178,6 +186,7 @@ mod tests {
         settings.label(&[pair("l", "v")]);
         settings.set_user("0");
         settings.set_stop_signal("SIGINT");
+        settings.set_shell(&words(&["/bin/bash", "-c"]));
         settings.set_working_dir("/srv/app");
         let json = settings.json().unwrap();
         assert_eq!(json, settings.clone().json().unwrap());
@@ -186,6 +195,7 @@ mod tests {
         assert_eq!(config.exposed_ports, ["443/tcp", "53/udp", "80/tcp"]);
         assert_eq!((config.user.as_deref(), config.working_dir.as_deref()), (Some("0"), Some("/srv/app")));
         assert_eq!((config.cmd, config.stop_signal.as_deref()), (words(&["sh"]), Some("SIGINT")));
+        assert_eq!(config.shell, ["/bin/bash", "-c"]);
         assert!(json.contains("Healthcheck") && !json.contains("history"), "{json}");
     }
 

@@ -336,6 +336,64 @@ impl Config {
         self.exit_snapshot.as_ref()
     }
 
+    /// What is set of that which decides what runs on which files, and so what a program leaves behind: its name, for errors.
+    pub(crate) fn said_of_what_runs(&self) -> Option<&'static str> {
+        // Each field is named, so that a new one is decided about.
+        let Self {
+            command,
+            entrypoint,
+            has_no_command: _,
+            env,
+            workdir,
+            user,
+            hostname,
+            name,
+            tags: _,
+            timeout: _,
+            idle_timeout: _,
+            rootfs,
+            image,
+            mounts,
+            image_mounts,
+            tmp_in_root: _,
+            volumes,
+            ports,
+            inbound: _,
+            certificate: _,
+            tls_names: _,
+            policy: _,
+            egress_limits: _,
+            host_services: _,
+            nameservers: _,
+            mtu: _,
+            limits: _,
+            stdin: _,
+            stdout: _,
+            stderr: _,
+            probe,
+            exit_snapshot,
+            queue: _,
+            bad: _,
+        } = self;
+        let said = [
+            ("command", !command.is_empty()),
+            ("entrypoint", entrypoint.is_some()),
+            ("image", image.is_some()),
+            ("rootfs", rootfs.is_some()),
+            ("environment", env.iter().next().is_some()),
+            ("working directory", workdir.is_some()),
+            ("user", user.is_some()),
+            ("hostname", hostname.is_some()),
+            ("mounts", !mounts.is_empty() || !image_mounts.is_empty()),
+            ("volumes", !volumes.is_empty()),
+            ("ports", !ports.is_empty()),
+            ("readiness probe", probe.is_some()),
+            ("exit snapshot", exit_snapshot.is_some()),
+            ("name", name.is_some()),
+        ];
+        said.into_iter().find_map(|(what, is_set)| is_set.then_some(what))
+    }
+
     pub(crate) fn mounts(&self) -> &[Mount] {
         &self.mounts
     }

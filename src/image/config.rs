@@ -36,6 +36,8 @@ pub struct ImageConfig {
     pub os: String,
     /// The processor's variant, such as `v8`.
     pub variant: Option<String>,
+    /// What builds run commands with, where a Dockerfile doesn't say. Empty if the image doesn't either.
+    pub(crate) shell: Vec<String>,
     /// The digests of the uncompressed layers, the oldest first.
     pub(crate) diff_ids: Vec<Digest>,
 }
@@ -59,6 +61,7 @@ impl ImageConfig {
             exposed_ports: ports.iter().flat_map(Object::keys).map(str::to_owned).collect(),
             labels: labels.into_iter().flatten().collect(),
             stop_signal: config.string("StopSignal")?,
+            shell: config.strings("Shell")?,
             architecture: root.string("architecture")?.unwrap_or_default(),
             os: root.string("os")?.unwrap_or_default(),
             variant: root.string("variant")?,

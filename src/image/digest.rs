@@ -4,11 +4,10 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{Code, Context, Error, Result};
+use crate::error::{Context, Result};
 
 /// How much of a file is read at once.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -24,14 +23,18 @@ impl Digest {
     }
 
     /// The digest of `length` bytes of a file from `offset` on. The file's position stays.
-    pub(crate) fn of_file(file: &File, offset: u64, length: u64, cancelled: &AtomicBool) -> Result<Self> {
+    /// `check` is asked often whether that is to go on.
+    pub(crate) fn of_file(
+        file: &File,
+        offset: u64,
+        length: u64,
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<Self> {
         let mut hash = Sha256::new();
         let mut buffer = vec![0; CHUNK_BYTES];
         let (mut at, mut left) = (offset, length);
         while left > 0 {
-            if cancelled.load(Ordering::Relaxed) {
-                return Err(Error::new(Code::Closed, "the operation was cancelled"));
-            }
+            check()?;
             let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK_BYTES);
             let got = match file.read_at(buffer.get_mut(..wanted).unwrap_or_default(), at) {
                 Ok(0) => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
@@ -106,6 +109,7 @@ impl fmt::Debug for Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{Code, Error};
 
     const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -124,13 +128,13 @@ mod tests {
         let bytes: Vec<u8> = (0..CHUNK_BYTES * 2 + 5).map(|i| i.to_le_bytes()[0]).collect();
         let path = directory.file("data", &bytes);
         let file = File::open(path).unwrap();
-        let live = AtomicBool::new(false);
+        let live = || Ok(());
         let whole = Digest::of_file(&file, 0, bytes.len() as u64, &live).unwrap();
         assert_eq!(whole, Digest::of(&bytes));
         assert_eq!(Digest::of_file(&file, 7, 9, &live).unwrap(), Digest::of(&bytes[7..16]));
         let beyond = Digest::of_file(&file, 8, bytes.len() as u64, &live).unwrap_err();
         assert!(beyond.message().contains("reading a file"), "{beyond}");
-        let cancelled = Digest::of_file(&file, 0, 1, &AtomicBool::new(true)).unwrap_err();
+        let cancelled = Digest::of_file(&file, 0, 1, &|| Err(Error::new(Code::Closed, "over"))).unwrap_err();
         assert_eq!(cancelled.code(), Code::Closed);
     }
 }

@@ -92,7 +92,7 @@ impl Import {
             })?;
         let known = found.id();
         // The same image may be on its way by another name.
-        let turn = known.map(|id| shared.take_turn(id, ended)).transpose()?;
+        let turn = known.map(|id| shared.take_turn(id, &|| cancelled(ended))).transpose()?;
         if let Some(id) = known
             && let Some(stored) = shared.stored(id, self.tag.as_deref())?
         {
@@ -139,7 +139,7 @@ impl Import {
         }
         let id = match known {
             Some(id) => id,
-            None => id_of_file(output.file(), Digest::of(&config), ended)?,
+            None => id_of_file(output.file(), Digest::of(&config), &|| cancelled(ended))?,
         };
         cancelled(ended)?;
         let origin = Origin { kind, from: described(&name, &names) };

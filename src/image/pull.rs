@@ -85,7 +85,7 @@ impl Pull {
         }
         let id = id_of_layers(manifest.config.digest, &config.diff_ids);
         // The same image may be on its way by another name.
-        let _turn = shared.take_turn(id, ended)?;
+        let _turn = shared.take_turn(id, &|| cancelled(ended))?;
         let stored = if let Some(found) = shared.stored(id, Some(&self.tag))? {
             found
         } else {

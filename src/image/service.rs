@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use once_cell::sync::OnceCell;
 
-use super::cancelled;
 use super::handle::{Image, ImageInfo};
 use super::helper::{Helper, Limits};
 use super::import::Import;
@@ -349,10 +348,10 @@ impl Shared {
     }
 
     /// Waits until no other operation here makes the image of that id, and keeps others from it.
-    pub(super) fn take_turn(&self, id: ImageId, ended: &AtomicBool) -> Result<Turn<'_>> {
+    pub(super) fn take_turn(&self, id: ImageId, check: &dyn Fn() -> Result<()>) -> Result<Turn<'_>> {
         let mut being_made = self.being_made.lock().unwrap_or_else(PoisonError::into_inner);
         while !being_made.insert(id) {
-            cancelled(ended)?;
+            check()?;
             let waited = self.made.wait_timeout(being_made, POLL_INTERVAL);
             being_made = waited.unwrap_or_else(PoisonError::into_inner).0;
         }

@@ -94,7 +94,7 @@ impl Take {
         let Summary { content_bytes: bytes, entries, .. } = helper.finish(&mut watch)?;
         drop(archive);
         let config = source.config_json();
-        let id = id_of_file(output.file(), Digest::of(config.as_bytes()), ended)?;
+        let id = id_of_file(output.file(), Digest::of(config.as_bytes()), &|| super::cancelled(ended))?;
         super::cancelled(ended)?;
         let origin = Origin { kind: OriginKind::Snapshot, from: source.name().to_owned() };
         let stored = store.publish(output, id, config.as_bytes(), origin, self.tag.as_deref())?;

@@ -80,7 +80,7 @@ impl TakeDirectory {
         let Summary { content_bytes: bytes, entries, .. } =
             helper.finish_as_it_is(&mut Watch { cancelled: ended, progress: &mut |_| () })?;
         let config = plain_config(&Platform::host());
-        let id = id_of_file(output.file(), Digest::of(&config), ended)?;
+        let id = id_of_file(output.file(), Digest::of(&config), &|| cancelled(ended))?;
         cancelled(ended)?;
         let origin = Origin { kind: OriginKind::Snapshot, from: self.transfer.name().to_owned() };
         let stored = store.publish(output, id, &config, origin, self.tag.as_deref())?;

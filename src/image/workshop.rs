@@ -138,7 +138,7 @@ impl<'a> Workshop<'a> {
 
     /// Waits until no other build here does this step.
     pub(crate) fn take_turn(&self, key: Digest) -> Result<Turn<'a>> {
-        self.shared.take_turn(key, self.ended())
+        self.shared.take_turn(key, &|| self.check())
     }
 
     /// What a step has made before, at most so long ago.
@@ -148,11 +148,14 @@ impl<'a> Workshop<'a> {
         Ok(stored.and_then(|stored| Image::open(stored).ok()))
     }
 
-    /// Notes what a step has made.
-    pub(crate) fn remember_step(&self, key: Digest, image: &Image) -> Result<()> {
-        let id = Digest::parse(image.id())
-            .ok_or_else(|| Error::new(Code::Internal, format!("image {}: its id is none", image.id())))?;
-        self.shared.store()?.set_step(key, id)
+    /// Notes what a step has made. Where that can't be written, the step is done again the next time.
+    pub(crate) fn remember_step(&self, key: Digest, image: &Image) {
+        let noted = Digest::parse(image.id())
+            .ok_or_else(|| Error::new(Code::Internal, format!("image {}: its id is none", image.id())))
+            .and_then(|id| self.shared.store()?.set_step(key, id));
+        if let Err(cause) = noted {
+            log::warn!("a build's step is not remembered: {cause}");
+        }
     }
 
     /// The image, with one more name.
@@ -202,7 +205,7 @@ impl<'a> Workshop<'a> {
         progress.step("writing the image");
         let mut count = progress.counter(u64::MAX);
         layers.helper.finish(&mut Watch { cancelled: self.ended(), progress: &mut count })?;
-        let id = id_of_file(output.file(), Digest::of(config.as_bytes()), self.ended())?;
+        let id = id_of_file(output.file(), Digest::of(config.as_bytes()), &|| self.check())?;
         self.check()?;
         let from = from.chars().take(MAX_DESCRIPTION).collect();
         let origin = Origin { kind: OriginKind::Build, from };
@@ -222,9 +225,15 @@ impl Layers<'_> {
         self.add_archive(&changes.archive, changes.bytes, Whiteouts::Devices, "merging")
     }
 
-    /// Adds a tar archive, as `write` writes it.
-    pub(crate) fn add_tar(&mut self, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    /// Adds a tar archive, as `write` writes it, of files that have so many bytes.
+    pub(crate) fn add_tar(
+        &mut self,
+        bytes: u64,
+        write: impl FnOnce(&mut dyn Write) -> Result<()>,
+    ) -> Result<()> {
         let archive = self.workshop.shared.store()?.temporary("files")?;
+        // For the archive, and for the image.
+        archive.check_space(bytes.saturating_mul(2))?;
         let mut into = io::BufWriter::with_capacity(
             256 * 1024,
             Counted {
@@ -240,6 +249,7 @@ impl Layers<'_> {
     }
 
     fn add_archive(&mut self, file: &Temporary, bytes: u64, whiteouts: Whiteouts, what: &str) -> Result<()> {
+        file.check_space(bytes)?;
         let progress = self.workshop.progress();
         progress.step(what);
         let mut count = progress.counter(bytes);

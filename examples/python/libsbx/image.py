@@ -41,6 +41,7 @@ _REMEDY = (
     " (block_network=False or outbound_domain_allowlist=[...] where the step is added, or Image.set_build_network(...) for "
     "all builds of this program)"
 )
+_LONGEST_LINE = 64 * 1024
 _outputs: list[Callable[[str], object]] = []
 
 
@@ -537,7 +538,8 @@ class _Printed:
     @staticmethod
     def _read(source: int, output: Callable[[str], object]) -> None:
         with open(source, encoding="utf-8", errors="replace") as lines:
-            for line in lines:
+            # A line that is longer comes in pieces.
+            while line := lines.readline(_LONGEST_LINE):
                 guarded(output, line.rstrip("\n"))
 
     def __enter__(self) -> _Printed:

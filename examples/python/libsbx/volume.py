@@ -44,18 +44,22 @@ def _info(summary: Any) -> VolumeInfo:
     return VolumeInfo(decoded(summary.name) or "", Path(decoded(summary.path) or ""), created, bool(summary.in_use))
 
 
-async def _create(name: str, *, allow_existing: bool = False, **_: object) -> None:
+async def _create(
+    name: str, *, allow_existing: bool = False, version: object = None, environment_name: object = None, client: object = None
+) -> None:
     """Makes a volume. One that exists is an error, unless that is allowed."""
     flags = 0 if allow_existing else native.VOLUME_EXCLUSIVE
     await _volumes("volume_create_begin", coded("name", name), flags)
 
 
-async def _list(**_: object) -> list[Volume]:
+async def _list(*, environment_name: object = None, client: object = None) -> list[Volume]:
     """The volumes, by name."""
     return [Volume(info.name) for info in await _volumes("volume_list_begin")]
 
 
-async def _delete(name: str, *, allow_missing: bool = False, **_: object) -> None:
+async def _delete(
+    name: str, *, allow_missing: bool = False, environment_name: object = None, client: object = None
+) -> None:
     """Removes a volume with everything in it. Refused while a sandbox of any of the user's programs has it mounted."""
     try:
         await Operation(the_hub(), "volume_remove_begin", None, coded("name", name)).end()
@@ -84,9 +88,12 @@ class Volume:
     _create_sub_path: bool = False
 
     @staticmethod
-    def from_name(name: str, *, create_if_missing: bool = False, **_: object) -> Volume:
+    def from_name(
+        name: str, *, create_if_missing: bool = False, namespace: object = None, environment_name: object = None,
+        version: object = None, client: object = None,
+    ) -> Volume:  # fmt: skip
         """The volume of this name: 1 to 64 of a-z 0-9 . _ -, and no dot first. It is looked for, or made, when a sandbox
-        is created with it."""
+        is created with it. The other parameters are Modal's, and ignored."""
         coded("name", name)
         return Volume(name, _create=create_if_missing)
 

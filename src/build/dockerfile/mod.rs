@@ -44,6 +44,7 @@ impl Dockerfile {
             parsed.extend(instruction::parse(line, escape, &mut warnings)?);
         }
         let mut global = platform();
+        let mut left = resolve::MAX_EXPANDED_BYTES;
         let mut base = None;
         let mut declared: Vec<String> = Vec::new();
         let mut steps = Vec::new();
@@ -71,8 +72,12 @@ impl Dockerfile {
                             .map(|text| words::expand(text, escape, &value))
                             .transpose()
                             .map_err(|why| at(each.line, format!("ARG {name}: {why}")))?;
-                        if let Some(value) = passed.get(name).cloned().or(default) {
-                            global.insert(name.clone(), value);
+                        let Some(value) = passed.get(name).cloned().or(default) else { continue };
+                        let used = name.len() + value.len();
+                        left = left.checked_sub(used).ok_or_else(|| resolve::too_much(each.line))?;
+                        global.insert(name.clone(), value);
+                        if global.len() > resolve::MAX_ARGS {
+                            return Err(resolve::too_many_args(each.line));
                         }
                     }
                 }

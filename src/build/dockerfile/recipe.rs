@@ -45,6 +45,8 @@ pub(crate) enum StepKind {
     /// Ports with their protocol: `80/tcp`.
     Expose(Vec<String>),
     Label(Vec<(String, String)>),
+    /// What later builds on the image run commands with, too.
+    Shell(Vec<String>),
     StopSignal(String),
 }
 

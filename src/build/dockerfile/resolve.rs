@@ -11,6 +11,8 @@ use crate::image::ImageConfig;
 
 /// The bytes of everything that variables are replaced in, together.
 pub(super) const MAX_EXPANDED_BYTES: usize = 8 * 1024 * 1024;
+/// The arguments in scope at once.
+pub(super) const MAX_ARGS: usize = 1024;
 /// The ports of one EXPOSE.
 const MAX_PORTS: usize = 4096;
 /// What docker searches for programs in, where an image doesn't say.
@@ -41,7 +43,10 @@ pub(super) fn resolve(file: &Unresolved, base: &ImageConfig) -> Result<Recipe> {
         file,
         env,
         args: Vec::new(),
-        shell: vec!["/bin/sh".to_owned(), "-c".to_owned()],
+        shell: match base.shell.as_slice() {
+            [] => vec!["/bin/sh".to_owned(), "-c".to_owned()],
+            shell => shell.to_vec(),
+        },
         workdir: clean(base.working_dir.as_deref().unwrap_or("/")),
         has_cmd: false,
         left: MAX_EXPANDED_BYTES,
@@ -55,9 +60,13 @@ pub(super) fn resolve(file: &Unresolved, base: &ImageConfig) -> Result<Recipe> {
     Ok(Recipe { steps, warnings: file.warnings.clone() })
 }
 
-fn too_much(line: usize) -> Error {
+pub(super) fn too_much(line: usize) -> Error {
     let text = format!("the Dockerfile has more than {MAX_EXPANDED_BYTES} bytes with its variables replaced");
     at(line, text).with_code(Code::Limit)
+}
+
+pub(super) fn too_many_args(line: usize) -> Error {
+    at(line, format!("ARG: more than {MAX_ARGS} arguments")).with_code(Code::Limit)
 }
 
 struct State<'a> {
@@ -83,7 +92,7 @@ impl State<'_> {
             }
             Instruction::Shell(shell) => {
                 self.shell.clone_from(shell);
-                return Ok(None);
+                StepKind::Shell(shell.clone())
             }
             Instruction::Run { command, mounts } => self.run(parsed, command, mounts)?,
             Instruction::Copy { .. } => self.copy(parsed)?,
@@ -96,6 +105,7 @@ impl State<'_> {
             Instruction::Workdir(path) => {
                 let path = self.value(parsed, path)?;
                 self.workdir = self.absolute(&path);
+                self.charge(parsed, self.workdir.len())?;
                 StepKind::Workdir(self.workdir.clone())
             }
             Instruction::User(user) => StepKind::User(self.value(parsed, user)?),
@@ -169,11 +179,15 @@ impl State<'_> {
         for (name, default) in args {
             let name = self.value(parsed, name)?;
             let default = default.as_ref().map(|text| self.expand(parsed, text)).transpose()?;
-            let value = self.file.passed.get(&name).cloned();
-            let Some(value) = value.or(default).or_else(|| self.file.global.get(&name).cloned()) else {
-                continue;
-            };
+            let (passed, global) = (self.file.passed.get(&name), self.file.global.get(&name));
+            // A default is counted as it is made.
+            let copied = if default.is_some() { passed } else { passed.or(global) };
+            self.charge(parsed, copied.map_or(0, String::len))?;
+            let Some(value) = copied.cloned().or(default) else { continue };
             self.args.retain(|(arg, _)| *arg != name);
+            if self.args.len() >= MAX_ARGS {
+                return Err(too_many_args(parsed.line));
+            }
             self.args.push((name, value));
         }
         Ok(())
@@ -184,7 +198,7 @@ impl State<'_> {
             Command::Exec(argv) => argv.clone(),
             Command::Shell(text) => self.shell.iter().chain([text]).cloned().collect(),
         };
-        self.charge(parsed, argv.iter().map(String::len).sum())?;
+        self.charge(parsed, argv.iter().map(|word| size_of::<String>() + word.len()).sum())?;
         Ok(argv)
     }
 
@@ -222,6 +236,7 @@ impl State<'_> {
         let written = self.value(parsed, destination)?;
         let is_directory = written.ends_with('/') || written == "." || written.ends_with("/.");
         let mut destination = self.absolute(&written);
+        self.charge(parsed, destination.len())?;
         if is_directory && destination != "/" {
             destination.push('/');
         }

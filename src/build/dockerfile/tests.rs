@@ -455,3 +455,46 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn arguments_are_bounded_before_from_as_after_it() {
+    let long = format!("ARG x={}\n", "x".repeat(100_000));
+    let names = |count: usize, value: &str| -> String {
+        (0..count).fold("ARG".to_owned(), |text, number| format!("{text} a{number}={value}"))
+    };
+    let code =
+        |text: String| recipe_with(&text, &[], &ImageConfig::default()).map_err(|error| error.code()).err();
+    for (count, value, expected) in
+        [(50, "$x", None), (500, "$x", Some(Code::Limit)), (2000, "1", Some(Code::Limit))]
+    {
+        let args = names(count, value);
+        assert_eq!(code(format!("{long}{args}\nFROM a\n")), expected, "{count} before FROM");
+        assert_eq!(code(format!("FROM a\n{long}{args}\n")), expected, "{count} behind FROM");
+    }
+}
+
+#[test]
+fn what_each_line_repeats_counts() {
+    let repeated = |text: &str, line: &str| {
+        let text = format!("FROM a\n{text}\n{}", format!("{line}\n").repeat(400));
+        recipe_with(&text, &[], &ImageConfig::default()).map_err(|error| error.code()).err()
+    };
+    assert_eq!(repeated(&format!("WORKDIR /{}", "w".repeat(100_000)), "COPY a b"), Some(Code::Limit));
+    assert_eq!(repeated(&format!("WORKDIR /{}", "w".repeat(100_000)), "WORKDIR ./a"), Some(Code::Limit));
+    assert_eq!(repeated(&format!("SHELL [{}\"\"]", "\"\",".repeat(20_000)), "RUN a"), Some(Code::Limit));
+    assert_eq!(repeated("WORKDIR /w", "COPY a b"), None);
+}
+
+#[test]
+fn a_shell_is_the_images() {
+    let shell = vec!["/bin/bash".to_owned(), "-c".to_owned()];
+    assert_eq!(kinds("SHELL [\"/bin/bash\", \"-c\"]"), [StepKind::Shell(shell.clone())]);
+    let base = ImageConfig { shell, ..ImageConfig::default() };
+    let recipe = recipe_with("FROM a\nRUN x\nSHELL [\"/bin/sh\"]\nRUN y", &[], &base).unwrap();
+    let argv = |step: &Step| match &step.kind {
+        StepKind::Run(run) => run.argv.clone(),
+        _ => Vec::new(),
+    };
+    let argv: Vec<Vec<String>> = recipe.steps.iter().map(argv).collect();
+    assert_eq!(argv, [vec!["/bin/bash", "-c", "x"], Vec::new(), vec!["/bin/sh", "y"]]);
+}

@@ -134,7 +134,8 @@ impl Layer {
             return Err(error(text));
         }
         if let Some(digest) = self.digest {
-            let found = Digest::of_file(&part.file, part.offset, part.length, cancelled)?;
+            let found =
+                Digest::of_file(&part.file, part.offset, part.length, &|| super::cancelled(cancelled))?;
             if found != digest {
                 return Err(error(format!("{}: has the digest {found}, not {digest}", self.name)));
             }

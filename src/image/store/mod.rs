@@ -34,7 +34,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::renameat;
@@ -77,9 +76,9 @@ pub(crate) fn id_of_layers(config: Digest, diff_ids: &[Digest]) -> ImageId {
 }
 
 /// The id of an image that has no layers with digests (a directory, a tarball, a snapshot): that of its own file.
-pub(crate) fn id_of_file(file: &File, config: Digest, cancelled: &AtomicBool) -> Result<ImageId> {
+pub(crate) fn id_of_file(file: &File, config: Digest, check: &dyn Fn() -> Result<()>) -> Result<ImageId> {
     let length = file.metadata().context("the size of an image")?.len();
-    let content = Digest::of_file(file, 0, length, cancelled)?;
+    let content = Digest::of_file(file, 0, length, check)?;
     let mut hash = Sha256::new();
     hash.update("libsbx image by content\n");
     hash.update(config.bytes());
@@ -244,7 +243,7 @@ impl Store {
 
     /// The image that a build's step has made, if it is still there and not older.
     pub(crate) fn step(&self, key: Digest, max_age: Option<Duration>) -> Result<Option<StoredImage>> {
-        self.steps()?.get(key, max_age).map_or(Ok(None), |id| self.get(id))
+        self.steps().get(key, max_age).map_or(Ok(None), |id| self.get(id))
     }
 
     /// Notes that a build's step has made an image.
@@ -273,9 +272,7 @@ impl Store {
         self.collect(&lock)?;
         let was_there =
             open_file(&self.directories.images, &record_name(id)).map_or(true, |found| found.is_some());
-        self.change_tags(&lock, |tags| Ok(tags.remove_image(id)))?;
-        self.change_steps(&lock, |steps| steps.remove_image(id))?;
-        self.unlink(id)?;
+        self.unlink_all(&lock, &BTreeSet::from([id]))?;
         Ok(was_there)
     }
 
@@ -298,11 +295,7 @@ impl Store {
             pruned.kept_bytes -= image.disk_bytes();
         }
         let removed: BTreeSet<ImageId> = pruned.removed.iter().copied().collect();
-        self.change_tags(&lock, |tags| Ok(removed.iter().filter(|id| tags.remove_image(**id)).count() > 0))?;
-        self.change_steps(&lock, |steps| removed.iter().filter(|id| steps.remove_image(**id)).count() > 0)?;
-        for id in &removed {
-            self.unlink(*id)?;
-        }
+        self.unlink_all(&lock, &removed)?;
         Ok(pruned)
     }
 
@@ -356,18 +349,39 @@ impl Store {
         Ok(())
     }
 
-    fn steps(&self) -> Result<Steps> {
-        let json = read_file(&self.directories.format, steps::FILE, steps::MAX_BYTES)?;
-        Ok(json.map(|(json, _)| Steps::parse(&json)).unwrap_or_default())
+    /// The index of steps. One that can't be read counts as empty.
+    fn steps(&self) -> Steps {
+        match read_file(&self.directories.format, steps::FILE, steps::MAX_BYTES) {
+            Ok(found) => found.map(|(json, _)| Steps::parse(&json)).unwrap_or_default(),
+            Err(cause) => {
+                log::warn!("{cause}: it counts as empty");
+                Steps::default()
+            }
+        }
     }
 
     /// Changes the index of steps, and writes it if `change` says so.
     fn change_steps(&self, lock: &Lock, change: impl FnOnce(&mut Steps) -> bool) -> Result<()> {
-        let mut steps = self.steps()?;
+        let mut steps = self.steps();
         if change(&mut steps) {
             self.directories.replace(lock, self.directories.format.as_fd(), steps::FILE, &steps.write())?;
         }
         Ok(())
+    }
+
+    /// Removes images, their tags, and the steps that have made them. On a full disk the files still go: nothing can be
+    /// written before they have.
+    fn unlink_all(&self, lock: &Lock, ids: &BTreeSet<ImageId>) -> Result<()> {
+        let untag =
+            || self.change_tags(lock, |tags| Ok(ids.iter().filter(|id| tags.remove_image(**id)).count() > 0));
+        let untagged = untag();
+        ids.iter().try_for_each(|id| self.unlink(*id))?;
+        // A step whose image is gone is done again.
+        let forget = |steps: &mut Steps| ids.iter().filter(|id| steps.remove_image(**id)).count() > 0;
+        if let Err(cause) = self.change_steps(lock, forget) {
+            log::debug!("image store: {}: {cause}", steps::FILE);
+        }
+        untagged.or_else(|_| untag())
     }
 
     /// Removes an image's files, the record first.

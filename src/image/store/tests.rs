@@ -325,7 +325,7 @@ fn what_is_no_image_is_not_published() {
 #[test]
 fn ids_differ_by_everything_that_makes_the_image() {
     let top = Directory::new();
-    let live = AtomicBool::new(false);
+    let live = || Ok(());
     let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
     let file = |name: &str, bytes: &[u8]| File::open(top.file(name, bytes)).unwrap();
     let ids = [
@@ -398,6 +398,7 @@ fn check_store(store: &Store, top: &Directory) -> usize {
 const STORE_OF_CHILD: &str = "SBX_TEST_STORE";
 /// The longest file that a child may write.
 const FILE_SIZE_OF_CHILD: &str = "SBX_TEST_FILE_SIZE";
+const REMOVED_BY_CHILD: &str = "SBX_TEST_REMOVED";
 
 /// Runs another test of this module in a process of its own, on this store.
 fn child(test: &str, top: &Directory) -> Command {
@@ -499,4 +500,51 @@ fn a_write_that_fails_changes_nothing() {
         }
     }
     assert!(failed > 3 && published > 1, "{failed} {published}");
+}
+
+/// A child: removes images when its files may have no content, as on a full disk.
+#[test]
+fn a_process_that_can_only_remove() {
+    let Some(what) = std::env::var_os(REMOVED_BY_CHILD) else { return };
+    let store = Store::open(Path::new(&std::env::var_os(STORE_OF_CHILD).unwrap())).unwrap();
+    let pid = std::process::id().to_string();
+    assert!(Command::new("prlimit").arg("--fsize=0").arg("--pid").arg(pid).status().unwrap().success());
+    match what.to_str() {
+        Some("one") => assert!(store.remove(id(1)).unwrap()),
+        Some("tagged") => assert_eq!(store.remove(id(1)).unwrap_err().os_error(), Some(libc::EFBIG)),
+        _ => assert_eq!(store.prune(0).unwrap().removed.len(), 1),
+    }
+}
+
+#[test]
+fn images_can_be_removed_from_a_full_disk() {
+    for what in ["one", "tagged", "all"] {
+        let top = Directory::new();
+        let store = Store::open(top.path()).unwrap();
+        publish(&store, 1, 4096, (what == "tagged").then_some("a")).unwrap();
+        store.set_step(Digest::of(b"step"), id(1)).unwrap();
+        let status = child("a_process_that_can_only_remove", &top).env(REMOVED_BY_CHILD, what).status();
+        assert!(status.unwrap().success(), "{what}");
+        assert_eq!(files(&top, "images"), [""; 0], "{what}");
+        assert!(
+            store.step(Digest::of(b"step"), None).unwrap().is_none() && store.find("a").unwrap().is_none()
+        );
+    }
+}
+
+#[test]
+fn an_index_of_steps_that_is_too_long_or_of_others_is_empty() {
+    let top = Directory::new();
+    let store = Store::open(top.path()).unwrap();
+    publish(&store, 1, 4096, None).unwrap();
+    let (key, path) = (Digest::of(b"step"), top.path().join("v1").join(steps::FILE));
+    let bad: [&dyn Fn(); 2] = [&|| write(&path, 5 << 20), &|| mode(&path, 0o666)];
+    for spoil in bad {
+        store.set_step(key, id(1)).unwrap();
+        assert!(store.step(key, None).unwrap().is_some());
+        spoil();
+        assert!(store.step(key, None).unwrap().is_none());
+    }
+    store.set_step(key, id(1)).unwrap();
+    assert!(store.remove(id(1)).unwrap());
 }

@@ -18,6 +18,7 @@ from support import sbx, unittest
 
 from libsbx import Image, Secret, recipe
 from libsbx.exception import ImageError, InvalidError, NotFoundError, UnimplementedError
+from libsbx.image import _Printed
 
 # A store of its own: the library reads this when it is first used.
 _cache = tempfile.TemporaryDirectory()
@@ -326,6 +327,17 @@ echo second line \\
 
 class Texts(unittest.TestCase):
     """What needs no sandbox."""
+
+    def test_a_line_without_an_end_comes_in_pieces(self):
+        source, end = os.pipe()
+        pieces = []
+        reader = threading.Thread(target=_Printed._read, args=(source, pieces.append))
+        reader.start()
+        with open(end, "w", encoding="utf-8") as into:
+            into.write("a\n" + "x" * 1_000_000)
+        reader.join()
+        self.assertEqual((pieces[0], "".join(pieces[1:])), ("a", "x" * 1_000_000))
+        self.assertLessEqual(max(map(len, pieces)), 64 * 1024)
 
     def test_a_command_is_the_shells_whatever_is_in_it(self):
         self.assertEqual(recipe.run("echo $A"), "RUN echo $A\n")

@@ -92,6 +92,11 @@ os.kill(os.getpid(), signal.SIGKILL)
             sbx.Sandbox.create(volumes={"/v": Volume.from_name("none-of-that-name")})
         with self.assertRaisesRegex(UnimplementedError, "info"):
             Volume.from_name("x").listdir("/")
+        Volume.from_name("x", environment_name="main", version=2, client=None)
+        with self.assertRaisesRegex(TypeError, "create_if_mising"):
+            Volume.from_name("x", create_if_mising=True)
+        with self.assertRaisesRegex(TypeError, "allow_existng"):
+            Volume.objects.create("x", allow_existng=True)
 
     def test_files_in_modals_old_form(self):
         with sbx.Sandbox.create() as sb:
