@@ -97,11 +97,13 @@ impl Sandbox {
     }
 }
 
-/// Begins the exit snapshot of a sandbox, whose programs were killed. `then` is called at its end.
+/// Begins the exit snapshot of a sandbox, whose programs were killed. `began` is called when its turn has come, `then` at
+/// its end.
 pub(super) fn begin_at_exit(
     shared: &Arc<Shared>,
     control: &Control,
     images: &Images,
+    began: impl FnOnce() + Send + 'static,
     then: impl FnOnce() + Send + 'static,
 ) -> Result<Operation<Snapshot>> {
     let (Some(base), Some(tag)) = (shared.config.image().cloned(), shared.config.exit_snapshot()) else {
@@ -110,7 +112,7 @@ pub(super) fn begin_at_exit(
     };
     let name = format!("sandbox {}", shared.id);
     let root = Root { name, shared: Arc::clone(shared), control: control.clone(), base, at_exit: true };
-    images.snapshot_then(Box::new(root), tag.as_deref(), None, then)
+    images.snapshot_at_exit(Box::new(root), tag.as_deref(), began, then)
 }
 
 /// The root file system of a sandbox that runs, or of one that is ending.
