@@ -83,7 +83,7 @@ impl TakeDirectory {
         let id = id_of_file(output.file(), Digest::of(&config), ended)?;
         cancelled(ended)?;
         let origin = Origin { kind: OriginKind::Snapshot, from: self.transfer.name().to_owned() };
-        let stored = store.publish(output, id, &config, origin, self.tag.as_deref())?;
+        let stored = store.publish(output, id, &config, origin, self.tag.as_deref(), ended)?;
         let (image, paused, skipped) = (Image::open(stored)?, Duration::ZERO, totals.skipped);
         Ok(Snapshot { image, paused, bytes, entries, skipped, left_out: self.transfer.left_out() })
     }
