@@ -6,12 +6,12 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
 use crate::error::{Code, Context, Error, Result};
-use crate::event::operation::Stop;
+use crate::event::operation::{AtEnd, Stop};
 use crate::sys::thread::with_signals_blocked;
 
 /// The most slow operations at a time.
@@ -101,6 +101,12 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Drops what waits although it has ended: it holds descriptors, and secrets.
+    fn drop_ended(&self, pace: Pace) {
+        let ended = extract(&mut self.state().lane(pace).waiting, |job| job.stop.has_ended());
+        drop(ended);
+    }
 }
 
 impl State {
@@ -164,7 +170,6 @@ impl Workers {
             return Err(Error::shut_down());
         }
         let lane = state.lane(pace);
-        let ended: Vec<Job> = extract(&mut lane.waiting, |job| job.stop.has_ended());
         if lane.waiting.len() >= MAX_WAITING && pace != Pace::Exit {
             let text =
                 format!("{MAX_WAITING} operations on images and volumes wait already: wait for one of them");
@@ -173,7 +178,13 @@ impl Workers {
         lane.waiting.push_back(job);
         let next = state.next(pace);
         drop(state);
-        drop(ended);
+        let shared: Weak<Shared> = Arc::downgrade(&self.shared);
+        stop.at_end(AtEnd::new(move || {
+            // A runtime that is gone has dropped what waited.
+            if let Some(shared) = shared.upgrade() {
+                shared.drop_ended(pace);
+            }
+        }));
         let Some(next) = next else { return Ok(()) };
         let begun = Arc::clone(&next.stop);
         let started = self.start(pace, next);
@@ -397,6 +408,28 @@ mod tests {
         third.wait_begun();
         third.end();
         assert!(!second.has_begun());
+    }
+
+    #[test]
+    fn one_that_is_cancelled_while_it_waits_holds_nothing_any_more() {
+        let workers = Workers::new();
+        let first = Begun::new(&workers, Pace::Quick);
+        first.wait_begun();
+        let (operation, completion) = Operation::<u32>::new("it".to_owned(), Error::shut_down());
+        let held = Arc::new(());
+        let (stop, holds) = (completion.stop(), Arc::clone(&held));
+        workers.submit(Pace::Quick, stop, move |_| drop((holds, completion))).unwrap();
+        assert_eq!(Arc::strong_count(&held), 2);
+        operation.cancel();
+        assert_eq!(Arc::strong_count(&held), 1);
+        assert_eq!(operation.result().unwrap_err().code(), Code::Closed);
+        // One that has ended before it is submitted isn't kept, either.
+        let (operation, completion) = Operation::<u32>::new("it".to_owned(), Error::shut_down());
+        operation.cancel();
+        let (stop, holds) = (completion.stop(), Arc::clone(&held));
+        workers.submit(Pace::Quick, stop, move |_| drop((holds, completion))).unwrap();
+        assert_eq!(Arc::strong_count(&held), 1);
+        first.end();
     }
 
     #[test]
