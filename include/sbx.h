@@ -568,7 +568,7 @@ typedef struct sbx_report sbx_report;
 
 // A runtime: two threads, however many sandboxes there are, and short-lived ones. One of those scans the host's
 // programs before the first sandbox is created, one plans sandboxes, each check and each large policy that is
-// being loaded has one, and operations on images and volumes have up to four. A thread that hangs on the host (on a dead mount, say) is left behind and replaced; there
+// being loaded has one, and operations on images and volumes have up to eleven. A thread that hangs on the host (on a dead mount, say) is left behind and replaced; there
 // are never more than 64 of those. As long as one hangs in the kernel, so do setuid(2) and its like, which glibc
 // has every thread of a process take part in (nptl(7)).
 //
@@ -1543,7 +1543,8 @@ int sbx_config_set_image(struct sbx_config *config,
 // idle time is over, or it is terminated or stopped. `tag` is a name for the image, or NULL. It needs sbx_config_set_image.
 //
 // The programs are killed, and tunnels and connections closed; then the changes are stored, for which the sandbox lives for
-// up to 60 seconds more, and after that it ends. SBX_EVENT_EXIT_SNAPSHOT and sbx_sandbox_exit_image give the image, or say
+// up to 60 seconds more, and after that it ends. Four of a runtime are stored at a time, and others wait for their turn, each
+// for up to 10 minutes before its 60 seconds begin; pulls, imports and builds keep none waiting. SBX_EVENT_EXIT_SNAPSHOT and sbx_sandbox_exit_image give the image, or say
 // why there is none: the sandbox was out of memory, its engine was lost, it took too long, or the host did not want to wait
 // (a second sbx_terminate, or sbx_sandbox_free). A host that is killed takes its sandboxes along, without a snapshot. What a
 // snapshot has is said at sbx_sandbox_snapshot_begin.
@@ -2590,7 +2591,7 @@ int sbx_file_watch_begin(struct sbx_sandbox *sandbox,
 // them when the runtime was made; by HTTP only on a loopback address.
 //
 // For all functions on images: they work on the store of `runtime` (NULL: of the default one), which all of the user's
-// programs share. Up to 64 operations of a runtime wait while two pulls, imports or builds go on. While one goes on,
+// programs share. Up to 64 operations of a runtime wait while two pulls, imports or snapshots go on, and up to 64 builds while two builds do. While one goes on,
 // SBX_EVENT_PROGRESS comes to its queue; a pulled byte counts twice there, when it has come and when it is unpacked. Where
 // an operation fails, is cancelled, or its process ends, nothing of it stays. Their errors are SBX_EIMAGE (what is wrong
 // with the image, the registry or the store), SBX_ELIMIT, SBX_ENOTFOUND, SBX_ETIMEDOUT, SBX_EINVALID, SBX_EHOST,

@@ -88,21 +88,24 @@ fn any_root_and_any_mount_has_directories() {
     fs::write(host.join("below/file"), "of the host").unwrap();
     let mut on_host = Config::new();
     on_host.mount_writable(host.to_str().unwrap(), "/tmp/work/shared").unwrap();
+    let secret = host.join("below/file");
+    on_host.mount_read_only(secret.to_str().unwrap(), "/tmp/work/in/a file").unwrap();
     let sandbox = store.runtime.create(&on_host).unwrap();
     shell(
         &sandbox,
         "cd /tmp/work && mkdir own && echo mine >own/file && python3 -c 'import socket; \
          socket.socket(socket.AF_UNIX).bind(\"/tmp/work/socket\")'",
     );
-    // Of the default root, with a socket and a mount in it, which are left out.
+    // Of the default root, with a socket and mounts of a directory and a file in it, which are left out.
     let taken = sandbox.snapshot_directory("/tmp/work", None).unwrap();
-    assert_eq!((taken.skipped, taken.left_out), (2, vec!["/tmp/work/shared".to_owned()]));
+    let mounted = ["/tmp/work/in/a file", "/tmp/work/shared"].map(str::to_owned);
+    assert_eq!((taken.skipped, taken.left_out), (3, mounted.to_vec()));
     let shared = sandbox.snapshot_directory("/tmp/work/shared", None).unwrap();
     assert_eq!((shared.skipped, shared.entries), (0, 3));
     sandbox.copy_image(&taken.image, "/opt/copy").unwrap();
     sandbox.copy_image(&shared.image, "/opt/copy/shared").unwrap();
     assert_eq!(shell(&sandbox, "cat /opt/copy/own/file /opt/copy/shared/below/file"), "mine\nof the host");
-    assert_eq!(shell(&sandbox, "ls /opt/copy"), "own\nshared\n");
+    assert_eq!(shell(&sandbox, "cd /opt/copy && ls . in"), ".:\nin\nown\nshared\n\nin:\n");
     // Into a mount: it is on the host then.
     sandbox.copy_image(&taken.image, "/tmp/work/shared/copied").unwrap();
     assert_eq!(fs::read_to_string(host.join("copied/own/file")).unwrap(), "mine\n");

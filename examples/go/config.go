@@ -29,7 +29,7 @@ type Config struct {
 	Entrypoint  []string          // in place of the image's; Command are its arguments
 	NoCommand   bool              // not the image's either: idle, for [Sandbox.Exec]
 
-	ExitSnapshot    bool   // what it has on an image at its end is a new one: [Sandbox.ExitImage]
+	ExitSnapshot    bool   // what it has on an image at its end is a new one: [Sandbox.ExitImage]; Wait before Close
 	ExitSnapshotTag string // and its name
 
 	Mounts      []Mount

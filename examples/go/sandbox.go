@@ -173,7 +173,8 @@ func (s *Sandbox) Dial(ctx context.Context, port uint16) (net.Conn, error) {
 }
 
 // Close frees the sandbox and ends it if it still runs. Whoever waits for it gets ErrClosed. Its streams are
-// closed too; what was dialled stays open. A second Close is an error, and harmless.
+// closed too; what was dialled stays open. It doesn't wait: an exit snapshot ([Config].ExitSnapshot) that isn't stored yet,
+// also after Terminate, is given up, so call Wait before. A second Close is an error, and harmless.
 func (s *Sandbox) Close() error {
 	s.cleanup.Stop()
 	s.Streams.close()

@@ -33,6 +33,22 @@ struct Shared<T> {
 struct State<T> {
     result: Option<Result<Arc<T>>>,
     notice: Option<Notice<T>>,
+    at_end: Option<AtEnd>,
+}
+
+/// What is called when an operation has ended.
+pub(crate) struct AtEnd(Box<dyn FnOnce() + Send>);
+
+impl AtEnd {
+    pub(crate) fn new(call: impl FnOnce() + Send + 'static) -> Self {
+        Self(Box::new(call))
+    }
+}
+
+impl fmt::Debug for AtEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AtEnd").finish_non_exhaustive()
+    }
 }
 
 /// The event of an operation's end.
@@ -87,9 +103,13 @@ impl<T> Shared<T> {
         let ring = state.notice.take().and_then(|notice| notice.send(&result));
         state.result = Some(result);
         self.has_ended.store(true, Ordering::Relaxed);
+        let at_end = state.at_end.take();
         drop(state);
         self.ended.notify_all();
         drop(ring);
+        if let Some(AtEnd(call)) = at_end {
+            call();
+        }
     }
 }
 
@@ -130,6 +150,8 @@ pub(crate) trait Stop: fmt::Debug + Send + Sync {
     fn has_ended(&self) -> bool;
     /// Ends it with that error, unless it has ended.
     fn stop(&self, error: Error);
+    /// Calls this when it ends, in the thread that ends it; at once if it has ended.
+    fn at_end(&self, call: AtEnd);
 }
 
 impl<T: fmt::Debug + Send + Sync> Stop for Shared<T> {
@@ -139,6 +161,16 @@ impl<T: fmt::Debug + Send + Sync> Stop for Shared<T> {
 
     fn stop(&self, error: Error) {
         self.end(Err(error));
+    }
+
+    fn at_end(&self, call: AtEnd) {
+        let mut state = self.state();
+        if state.result.is_none() {
+            state.at_end = Some(call);
+            return;
+        }
+        drop(state);
+        (call.0)();
     }
 }
 
@@ -169,7 +201,7 @@ impl<T> Operation<T> {
     }
 
     fn with(title: String, lost: Error, can_be_cancelled: bool) -> (Self, Completion<T>) {
-        let state = Mutex::new(State { result: None, notice: None });
+        let state = Mutex::new(State { result: None, notice: None, at_end: None });
         let shared =
             Arc::new(Shared { title, state, ended: Condvar::new(), has_ended: AtomicBool::new(false) });
         let completion = Completion { shared: Arc::clone(&shared), lost: Some(lost) };

@@ -263,7 +263,8 @@ pub unsafe extern "C" fn sbx_config_set_image(config: *mut sbx_config, image: *c
 /// idle time is over, or it is terminated or stopped. `tag` is a name for the image, or NULL. It needs sbx_config_set_image.
 ///
 /// The programs are killed, and tunnels and connections closed; then the changes are stored, for which the sandbox lives for
-/// up to 60 seconds more, and after that it ends. SBX_EVENT_EXIT_SNAPSHOT and sbx_sandbox_exit_image give the image, or say
+/// up to 60 seconds more, and after that it ends. Four of a runtime are stored at a time, and others wait for their turn, each
+/// for up to 10 minutes before its 60 seconds begin; pulls, imports and builds keep none waiting. SBX_EVENT_EXIT_SNAPSHOT and sbx_sandbox_exit_image give the image, or say
 /// why there is none: the sandbox was out of memory, its engine was lost, it took too long, or the host did not want to wait
 /// (a second sbx_terminate, or sbx_sandbox_free). A host that is killed takes its sandboxes along, without a snapshot. What a
 /// snapshot has is said at sbx_sandbox_snapshot_begin.

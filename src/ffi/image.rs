@@ -166,7 +166,7 @@ unsafe fn begin(
 /// them when the runtime was made; by HTTP only on a loopback address.
 ///
 /// For all functions on images: they work on the store of `runtime` (NULL: of the default one), which all of the user's
-/// programs share. Up to 64 operations of a runtime wait while two pulls, imports or builds go on. While one goes on,
+/// programs share. Up to 64 operations of a runtime wait while two pulls, imports or snapshots go on, and up to 64 builds while two builds do. While one goes on,
 /// SBX_EVENT_PROGRESS comes to its queue; a pulled byte counts twice there, when it has come and when it is unpacked. Where
 /// an operation fails, is cancelled, or its process ends, nothing of it stays. Their errors are SBX_EIMAGE (what is wrong
 /// with the image, the registry or the store), SBX_ELIMIT, SBX_ENOTFOUND, SBX_ETIMEDOUT, SBX_EINVALID, SBX_EHOST,

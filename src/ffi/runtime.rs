@@ -20,7 +20,7 @@ use crate::runtime::Runtime;
 
 /// A runtime: two threads, however many sandboxes there are, and short-lived ones. One of those scans the host's
 /// programs before the first sandbox is created, one plans sandboxes, each check and each large policy that is
-/// being loaded has one, and operations on images and volumes have up to four. A thread that hangs on the host (on a dead mount, say) is left behind and replaced; there
+/// being loaded has one, and operations on images and volumes have up to eleven. A thread that hangs on the host (on a dead mount, say) is left behind and replaced; there
 /// are never more than 64 of those. As long as one hangs in the kernel, so do setuid(2) and its like, which glibc
 /// has every thread of a process take part in (nptl(7)).
 ///

@@ -151,7 +151,7 @@ impl Config {
     /// ended, its time or its idle time is over, or it is terminated or stopped. `tag` is a name for the image.
     ///
     /// The programs are killed and the connections closed before, and then it may take 60 seconds, by which the sandbox ends
-    /// later. [`ExitSnapshot`](crate::Event::ExitSnapshot) and
+    /// later. Four of a runtime are stored at a time; others wait for up to 10 minutes before that. [`ExitSnapshot`](crate::Event::ExitSnapshot) and
     /// [`Sandbox::exit_snapshot`](crate::Sandbox::exit_snapshot) give the image, or say why there is none: the sandbox was
     /// out of memory, its engine was lost, it was terminated again or freed before the snapshot was stored. Where the host
     /// itself is killed nobody is left to be told.

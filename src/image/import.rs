@@ -143,7 +143,7 @@ impl Import {
         };
         cancelled(ended)?;
         let origin = Origin { kind, from: described(&name, &names) };
-        let stored = store.publish(output, id, &config, origin, self.tag.as_deref())?;
+        let stored = store.publish(output, id, &config, origin, self.tag.as_deref(), ended)?;
         drop(turn);
         Image::open(stored)
     }

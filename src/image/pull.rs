@@ -98,7 +98,7 @@ impl Pull {
                 None => format!("{}@{}", self.reference, manifest.digest),
             };
             let origin = Origin { kind: OriginKind::Registry, from };
-            store.publish(output, id, &manifest.config_bytes, origin, Some(&self.tag))?
+            store.publish(output, id, &manifest.config_bytes, origin, Some(&self.tag), ended)?
         };
         Image::open(stored)
     }

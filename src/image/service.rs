@@ -120,15 +120,28 @@ impl Images {
         tag: Option<&str>,
         events: Events<'_>,
     ) -> Result<Operation<Snapshot>> {
-        self.snapshot_then(source, tag, events, || ())
+        self.snapshot_with(Pace::Slow, source, tag, events, || (), || ())
     }
 
-    /// The same; calls `then` when it has ended, in its own thread.
-    pub(crate) fn snapshot_then(
+    /// The same at a sandbox's end, before which only others of these go. Calls `began` when it begins and `then` when it
+    /// has ended, in its own thread.
+    pub(crate) fn snapshot_at_exit(
         &self,
         source: Box<dyn Source>,
         tag: Option<&str>,
+        began: impl FnOnce() + Send + 'static,
+        then: impl FnOnce() + Send + 'static,
+    ) -> Result<Operation<Snapshot>> {
+        self.snapshot_with(Pace::Exit, source, tag, None, began, then)
+    }
+
+    fn snapshot_with(
+        &self,
+        pace: Pace,
+        source: Box<dyn Source>,
+        tag: Option<&str>,
         events: Events<'_>,
+        began: impl FnOnce() + Send + 'static,
         then: impl FnOnce() + Send + 'static,
     ) -> Result<Operation<Snapshot>> {
         let tag = tag.map(parse_tag).transpose()?;
@@ -138,9 +151,10 @@ impl Images {
         };
         let take = Take { source, tag };
         let work = move |shared: &Shared, _: &Threads, completion: &Completion<Snapshot>| {
+            began();
             take.run(shared, completion)
         };
-        self.begin_then(Pace::Slow, title, events, value, work, then)
+        self.begin_then(pace, title, events, value, work, then)
     }
 
     /// Begins to take a snapshot of a directory of a sandbox.
@@ -167,7 +181,7 @@ impl Images {
         events: Events<'_>,
         work: impl FnOnce(&Workshop<'_>) -> Result<Image> + Send + 'static,
     ) -> Result<Operation<Image>> {
-        self.begin(Pace::Slow, title, events, size, move |shared, threads, completion| {
+        self.begin(Pace::Build, title, events, size, move |shared, threads, completion| {
             work(&Workshop::new(shared, threads, completion, timeout))
         })
     }

@@ -97,7 +97,7 @@ impl Take {
         let id = id_of_file(output.file(), Digest::of(config.as_bytes()), &|| super::cancelled(ended))?;
         super::cancelled(ended)?;
         let origin = Origin { kind: OriginKind::Snapshot, from: source.name().to_owned() };
-        let stored = store.publish(output, id, config.as_bytes(), origin, self.tag.as_deref())?;
+        let stored = store.publish(output, id, config.as_bytes(), origin, self.tag.as_deref(), ended)?;
         let left_out = source.left_out();
         let skipped = u64::try_from(left_out.len()).unwrap_or(u64::MAX);
         Ok(Snapshot { image: Image::open(stored)?, paused, bytes, entries, skipped, left_out })

@@ -25,6 +25,11 @@ use crate::error::{Code, Context, Error, Result};
 use crate::event::operation::Completion;
 use crate::keeper::wire::files::Totals;
 
+/// What a directory leaves free in the image store's file system.
+const SPACE_MARGIN: u64 = 64 << 20;
+/// After how many bytes of a directory the free space is looked at again: others write there, too.
+const SPACE_INTERVAL: u64 = 16 << 20;
+
 /// What was copied of an image into a sandbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -70,12 +75,29 @@ impl TakeDirectory {
         progress.step("reading the directory");
         let output = store.temporary("snapshot")?;
         let mut helper = shared.helper(&output, &limits.into())?;
-        let stream = self.transfer.begin(limits.bytes)?;
+        output.check_space(SPACE_MARGIN)?;
+        let room = output.free_space()?.saturating_sub(SPACE_MARGIN);
+        let stream = self.transfer.begin(limits.bytes.min(room))?;
         let mut count = progress.counter(u64::MAX);
-        let mut watch = Watch { cancelled: ended, progress: &mut count };
+        let mut space = SpaceCheck::default();
+        let mut count_and_check = |bytes| {
+            count(bytes);
+            if space.is_due(bytes)
+                && let Err(full) = output.check_space(SPACE_MARGIN)
+            {
+                completion.abandon(full);
+            }
+        };
+        let mut watch = Watch { cancelled: ended, progress: &mut count_and_check };
         let layer = LayerInput { fd: stream, range: None };
         let read = helper.layer(layer, None, Whiteouts::None, &mut watch);
-        let (helper, (), totals) = both(helper, read, &*self.transfer, ended)?;
+        let (helper, (), totals) =
+            both(helper, read, &*self.transfer, ended).map_err(|error| match error.code() {
+                Code::Limit if room < limits.bytes => {
+                    error.context(format!("the image store has {room} bytes free for it"))
+                }
+                _ => error,
+            })?;
         progress.step("writing the image");
         let Summary { content_bytes: bytes, entries, .. } =
             helper.finish_as_it_is(&mut Watch { cancelled: ended, progress: &mut |_| () })?;
@@ -83,9 +105,26 @@ impl TakeDirectory {
         let id = id_of_file(output.file(), Digest::of(&config), &|| cancelled(ended))?;
         cancelled(ended)?;
         let origin = Origin { kind: OriginKind::Snapshot, from: self.transfer.name().to_owned() };
-        let stored = store.publish(output, id, &config, origin, self.tag.as_deref())?;
+        let stored = store.publish(output, id, &config, origin, self.tag.as_deref(), ended)?;
         let (image, paused, skipped) = (Image::open(stored)?, Duration::ZERO, totals.skipped);
         Ok(Snapshot { image, paused, bytes, entries, skipped, left_out: self.transfer.left_out() })
+    }
+}
+
+/// When the free space is looked at again.
+#[derive(Debug, Default)]
+struct SpaceCheck {
+    /// After so many bytes.
+    next: u64,
+}
+
+impl SpaceCheck {
+    fn is_due(&mut self, bytes: u64) -> bool {
+        let is_due = bytes >= self.next;
+        if is_due {
+            self.next = bytes.saturating_add(SPACE_INTERVAL);
+        }
+        is_due
     }
 }
 
@@ -149,5 +188,18 @@ fn cause(helper: Helper, error: Error, transfer: &dyn Transfer, ended: &AtomicBo
     match transfer.wait(ended) {
         Err(inside) if inside.code() != Code::Closed => inside,
         _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_free_space_is_looked_at_now_and_then() {
+        let mut check = SpaceCheck::default();
+        let mut due = |bytes| check.is_due(bytes);
+        assert!(due(0) && !due(1) && !due(SPACE_INTERVAL - 1));
+        assert!(due(3 * SPACE_INTERVAL) && !due(4 * SPACE_INTERVAL - 1) && due(4 * SPACE_INTERVAL));
     }
 }

@@ -1,23 +1,28 @@
-//! The threads that operations on images and volumes run on: at most four for a runtime, and none at rest.
+//! The threads that operations on images and volumes run on: at most eleven for a runtime, and none at rest.
 //!
 //! Pulls and imports are slow; looking at the store is quick and has a thread of its own, so that it never waits for
-//! them. A slow operation may take an assistant, if there is room for one.
+//! them. Builds, which mostly wait for sandboxes, have two, and exit snapshots have four. A slow operation or a build may
+//! take an assistant, if there is room for one.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
 use crate::error::{Code, Context, Error, Result};
-use crate::event::operation::Stop;
+use crate::event::operation::{AtEnd, Stop};
 use crate::sys::thread::with_signals_blocked;
 
 /// The most slow operations at a time.
 const MAX_SLOW: usize = 2;
-/// The most threads of slow operations, assistants included.
+/// The most threads of slow operations and of all assistants.
 const MAX_SLOW_THREADS: usize = 3;
-/// The most operations that wait.
+/// The most builds at a time.
+const MAX_BUILDS: usize = 2;
+/// The most exit snapshots at a time.
+const MAX_EXITS: usize = 4;
+/// The most operations of a pace that wait. Of exit snapshots there is one at most for each sandbox, and all have a place.
 const MAX_WAITING: usize = 64;
 /// How long a shutdown waits for threads that are in a call to the kernel.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,8 +47,10 @@ struct State {
     is_closed: bool,
     slow: Lane,
     quick: Lane,
-    /// Threads of slow operations, with those of their assistants.
-    slow_threads: usize,
+    builds: Lane,
+    exits: Lane,
+    /// Threads of assistants.
+    assistants: usize,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +67,14 @@ pub(crate) enum Pace {
     Quick,
     /// It downloads or unpacks.
     Slow,
+    /// It waits for sandboxes, for up to hours.
+    Build,
+    /// A sandbox lives for as long as it takes, and data is lost if it takes too long.
+    Exit,
+}
+
+impl Pace {
+    const ALL: [Self; 4] = [Self::Quick, Self::Slow, Self::Build, Self::Exit];
 }
 
 /// An operation that waits for its thread. Dropped, it ends with its completion's error.
@@ -86,6 +101,12 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Drops what waits although it has ended: it holds descriptors, and secrets.
+    fn drop_ended(&self, pace: Pace) {
+        let ended = extract(&mut self.state().lane(pace).waiting, |job| job.stop.has_ended());
+        drop(ended);
+    }
 }
 
 impl State {
@@ -93,14 +114,24 @@ impl State {
         match pace {
             Pace::Quick => &mut self.quick,
             Pace::Slow => &mut self.slow,
+            Pace::Build => &mut self.builds,
+            Pace::Exit => &mut self.exits,
         }
+    }
+
+    /// Whether there is room for one more assistant.
+    fn has_room_for_assistant(&self) -> bool {
+        self.slow.running.len().saturating_add(self.assistants) < MAX_SLOW_THREADS
     }
 
     /// Whether there is room for one more thread of this kind.
     fn has_room(&self, pace: Pace) -> bool {
         match pace {
             Pace::Quick => self.quick.running.is_empty(),
-            Pace::Slow => self.slow.running.len() < MAX_SLOW && self.slow_threads < MAX_SLOW_THREADS,
+            // Assistants don't count: those of builds would keep pulls waiting.
+            Pace::Slow => self.slow.running.len() < MAX_SLOW,
+            Pace::Build => self.builds.running.len() < MAX_BUILDS,
+            Pace::Exit => self.exits.running.len() < MAX_EXITS,
         }
     }
 
@@ -112,14 +143,12 @@ impl State {
         let lane = self.lane(pace);
         let job = lane.waiting.pop_front()?;
         lane.running.push(Arc::clone(&job.stop));
-        self.slow_threads += usize::from(pace == Pace::Slow);
         Some(job)
     }
 
     /// An operation's thread is free again.
     fn done(&mut self, pace: Pace, stop: &Arc<dyn Stop>) {
         self.lane(pace).running.retain(|other| !Arc::ptr_eq(other, stop));
-        self.slow_threads = self.slow_threads.saturating_sub(usize::from(pace == Pace::Slow));
     }
 }
 
@@ -141,8 +170,7 @@ impl Workers {
             return Err(Error::shut_down());
         }
         let lane = state.lane(pace);
-        let ended: Vec<Job> = extract(&mut lane.waiting, |job| job.stop.has_ended());
-        if lane.waiting.len() >= MAX_WAITING {
+        if lane.waiting.len() >= MAX_WAITING && pace != Pace::Exit {
             let text =
                 format!("{MAX_WAITING} operations on images and volumes wait already: wait for one of them");
             return Err(Error::new(Code::Limit, text));
@@ -150,7 +178,13 @@ impl Workers {
         lane.waiting.push_back(job);
         let next = state.next(pace);
         drop(state);
-        drop(ended);
+        let shared: Weak<Shared> = Arc::downgrade(&self.shared);
+        stop.at_end(AtEnd::new(move || {
+            // A runtime that is gone has dropped what waited.
+            if let Some(shared) = shared.upgrade() {
+                shared.drop_ended(pace);
+            }
+        }));
         let Some(next) = next else { return Ok(()) };
         let begun = Arc::clone(&next.stop);
         let started = self.start(pace, next);
@@ -177,14 +211,16 @@ impl Workers {
     pub(crate) fn shutdown(&self) {
         let mut state = self.shared.state();
         state.is_closed = true;
-        let waiting = [Pace::Quick, Pace::Slow].map(|pace| std::mem::take(&mut state.lane(pace).waiting));
-        let running = [Pace::Quick, Pace::Slow].map(|pace| state.lane(pace).running.clone());
+        let waiting = Pace::ALL.map(|pace| std::mem::take(&mut state.lane(pace).waiting));
+        let running = Pace::ALL.map(|pace| state.lane(pace).running.clone());
         drop(state);
         drop(waiting);
         for stop in running.iter().flatten() {
             stop.stop(Error::shut_down());
         }
-        let goes_on = |state: &mut State| !state.quick.running.is_empty() || state.slow_threads > 0;
+        let goes_on = |state: &mut State| {
+            state.assistants > 0 || Pace::ALL.into_iter().any(|pace| !state.lane(pace).running.is_empty())
+        };
         let (state, timeout) = self
             .shared
             .thread_ended
@@ -216,7 +252,7 @@ impl Threads {
             if has_ended.load(Ordering::Relaxed) {
                 return Err(Error::new(Code::Closed, "the operation was cancelled"));
             }
-            if state.slow_threads < MAX_SLOW_THREADS {
+            if state.has_room_for_assistant() {
                 return self.take(state).ok_or_else(Error::shut_down);
             }
             let waited = self.0.thread_ended.wait_timeout(state, POLL_INTERVAL);
@@ -225,10 +261,10 @@ impl Threads {
     }
 
     fn take(&self, mut state: MutexGuard<'_, State>) -> Option<Assistant> {
-        if state.is_closed || state.slow_threads >= MAX_SLOW_THREADS {
+        if state.is_closed || !state.has_room_for_assistant() {
             return None;
         }
-        state.slow_threads += 1;
+        state.assistants += 1;
         drop(state);
         Some(Assistant(Arc::clone(&self.0)))
     }
@@ -237,7 +273,7 @@ impl Threads {
 impl Drop for Assistant {
     fn drop(&mut self) {
         let mut state = self.0.state();
-        state.slow_threads = state.slow_threads.saturating_sub(1);
+        state.assistants = state.assistants.saturating_sub(1);
         drop(state);
         self.0.thread_ended.notify_all();
     }
@@ -339,6 +375,29 @@ mod tests {
     }
 
     #[test]
+    fn exit_snapshots_and_builds_wait_for_none_but_their_own() {
+        let workers = Workers::new();
+        let busy: Vec<_> = [Pace::Build, Pace::Slow]
+            .into_iter()
+            .flat_map(|pace| (0..2 + MAX_WAITING).map(move |_| pace))
+            .map(|pace| Begun::new(&workers, pace))
+            .collect();
+        for pace in [0, 1, 2 + MAX_WAITING, 3 + MAX_WAITING] {
+            busy[pace].wait_begun();
+        }
+        // More than may wait of others.
+        let exits: Vec<_> =
+            (0..2 * MAX_WAITING + MAX_EXITS).map(|_| Begun::new(&workers, Pace::Exit)).collect();
+        for exit in &exits[..MAX_EXITS] {
+            exit.wait_begun();
+        }
+        assert!(!exits[MAX_EXITS].has_begun(), "as many as there may be go on");
+        exits[0].end();
+        exits[MAX_EXITS].wait_begun();
+        drop(busy);
+    }
+
+    #[test]
     fn one_that_was_cancelled_before_its_turn_never_begins() {
         let workers = Workers::new();
         let first = Begun::new(&workers, Pace::Quick);
@@ -349,6 +408,28 @@ mod tests {
         third.wait_begun();
         third.end();
         assert!(!second.has_begun());
+    }
+
+    #[test]
+    fn one_that_is_cancelled_while_it_waits_holds_nothing_any_more() {
+        let workers = Workers::new();
+        let first = Begun::new(&workers, Pace::Quick);
+        first.wait_begun();
+        let (operation, completion) = Operation::<u32>::new("it".to_owned(), Error::shut_down());
+        let held = Arc::new(());
+        let (stop, holds) = (completion.stop(), Arc::clone(&held));
+        workers.submit(Pace::Quick, stop, move |_| drop((holds, completion))).unwrap();
+        assert_eq!(Arc::strong_count(&held), 2);
+        operation.cancel();
+        assert_eq!(Arc::strong_count(&held), 1);
+        assert_eq!(operation.result().unwrap_err().code(), Code::Closed);
+        // One that has ended before it is submitted isn't kept, either.
+        let (operation, completion) = Operation::<u32>::new("it".to_owned(), Error::shut_down());
+        operation.cancel();
+        let (stop, holds) = (completion.stop(), Arc::clone(&held));
+        workers.submit(Pace::Quick, stop, move |_| drop((holds, completion))).unwrap();
+        assert_eq!(Arc::strong_count(&held), 1);
+        first.end();
     }
 
     #[test]

@@ -209,7 +209,7 @@ impl<'a> Workshop<'a> {
         self.check()?;
         let from = from.chars().take(MAX_DESCRIPTION).collect();
         let origin = Origin { kind: OriginKind::Build, from };
-        Image::open(store.publish(output, id, config.as_bytes(), origin, None)?)
+        Image::open(store.publish(output, id, config.as_bytes(), origin, None, self.ended())?)
     }
 }
 

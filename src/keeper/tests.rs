@@ -4,11 +4,14 @@ mod build;
 mod hostile;
 mod inside;
 mod life;
+/// A part of the program that needs nothing of it, for its own tests.
+#[path = "program/init/files/mounted.rs"]
+mod mounted;
 mod seccomp;
 mod snapshot;
 mod tar;
 mod terminal;
-/// The part of the program that needs nothing of it, for its own tests.
+/// The same.
 #[path = "program/supervisor/walk.rs"]
 mod walk;
 mod wire;

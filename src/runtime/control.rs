@@ -364,6 +364,9 @@ impl Loop {
                     self.by_number(number, SandboxDriver::handle_closed);
                 }
             }
+            Command::ExitSnapshotBegan(number) => {
+                self.by_number(number, SandboxDriver::exit_snapshot_began);
+            }
             Command::ExitSnapshotEnded(number) => {
                 self.by_number(number, SandboxDriver::exit_snapshot_ended);
             }

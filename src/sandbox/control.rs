@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Terminate(u64),
     /// End it: the host has no handle to it any more.
     Close(u64),
+    /// Its exit snapshot's turn has come.
+    ExitSnapshotBegan(u64),
     /// Its exit snapshot is stored, or can't be.
     ExitSnapshotEnded(u64),
     /// Send its program a signal.

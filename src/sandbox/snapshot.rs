@@ -97,11 +97,13 @@ impl Sandbox {
     }
 }
 
-/// Begins the exit snapshot of a sandbox, whose programs were killed. `then` is called at its end.
+/// Begins the exit snapshot of a sandbox, whose programs were killed. `began` is called when its turn has come, `then` at
+/// its end.
 pub(super) fn begin_at_exit(
     shared: &Arc<Shared>,
     control: &Control,
     images: &Images,
+    began: impl FnOnce() + Send + 'static,
     then: impl FnOnce() + Send + 'static,
 ) -> Result<Operation<Snapshot>> {
     let (Some(base), Some(tag)) = (shared.config.image().cloned(), shared.config.exit_snapshot()) else {
@@ -110,7 +112,7 @@ pub(super) fn begin_at_exit(
     };
     let name = format!("sandbox {}", shared.id);
     let root = Root { name, shared: Arc::clone(shared), control: control.clone(), base, at_exit: true };
-    images.snapshot_then(Box::new(root), tag.as_deref(), None, then)
+    images.snapshot_at_exit(Box::new(root), tag.as_deref(), began, then)
 }
 
 /// The root file system of a sandbox that runs, or of one that is ending.
@@ -216,8 +218,10 @@ pub(super) fn mounts_below(config: &Config, directory: &Path) -> Vec<String> {
     const ALWAYS: [&str; 5] = ["/dev", "/dev/shm", "/proc", "/sys", "/tmp"];
     let mounts = config.mounts().iter().map(Mount::destination);
     let images = config.image_mounts().iter().map(|mount| mount.destination.as_str());
+    let volumes = config.volumes().iter().map(|volume| volume.destination.as_str());
+    let always = ALWAYS.into_iter().filter(|place| *place != "/tmp" || !config.has_tmp_in_root());
     let is_below = |place: &&str| Path::new(place).starts_with(directory) && Path::new(place) != directory;
-    let all: BTreeSet<&str> = ALWAYS.into_iter().chain(mounts).chain(images).filter(is_below).collect();
+    let all: BTreeSet<&str> = always.chain(mounts).chain(images).chain(volumes).filter(is_below).collect();
     all.into_iter().map(str::to_owned).collect()
 }
 
@@ -231,6 +235,7 @@ pub(super) fn available_memory() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::VolumeMount;
 
     #[test]
     fn what_is_mounted_below_a_directory_is_named_once() {
@@ -243,6 +248,9 @@ mod tests {
         assert_eq!(below("/data/b"), [""; 0], "itself is taken");
         let all = ["/data/b", "/database", "/dev", "/dev/shm", "/proc", "/sys", "/tmp"];
         assert_eq!(below("/"), all);
+        let mut config = Config::new();
+        config.mount_volume(&VolumeMount::new("models"), "/models").unwrap().keep_tmp_in_root();
+        assert_eq!(mounts_below(&config, Path::new("/")), ["/dev", "/dev/shm", "/models", "/proc", "/sys"]);
     }
 
     #[test]

@@ -50,7 +50,7 @@ use tags::Tags;
 pub(crate) use temporary::Temporary;
 
 use super::erofs::{MAGIC, SUPERBLOCK};
-use super::{Digest, ImageConfig, error};
+use super::{Digest, ImageConfig, cancelled, error};
 use crate::error::{Code, Context, Error, Result};
 use crate::sys::secure;
 
@@ -143,7 +143,7 @@ impl Store {
     }
 
     /// Makes a finished file an image, and gives it a tag. No process may have the file open for writing any more. If the
-    /// image is there already, it stays as it is.
+    /// image is there already, it stays as it is. Does neither once `ended` is set.
     pub(crate) fn publish(
         &self,
         mut file: Temporary,
@@ -151,6 +151,7 @@ impl Store {
         config: &[u8],
         origin: Origin,
         tag: Option<&str>,
+        ended: &AtomicBool,
     ) -> Result<StoredImage> {
         let what = || format!("publishing the image {id} in {:?}", self.directories.path());
         if let Some(tag) = tag {
@@ -166,6 +167,8 @@ impl Store {
         fsync(file.file()).context(what())?;
 
         let lock = self.directories.lock()?;
+        // Its operation may have been given up meanwhile.
+        cancelled(ended)?;
         let images = self.directories.images.as_fd();
         if self.is_whole(id) {
             self.touch(id)?;
@@ -179,6 +182,7 @@ impl Store {
             }
         }
         if let Some(tag) = tag {
+            cancelled(ended)?;
             self.change_tags(&lock, |tags| tags.set(tag, id).map(|()| true))?;
         }
         // Still under the lock, so that no other process has removed it.

@@ -62,11 +62,16 @@ impl Temporary {
         self.published = true;
     }
 
-    /// Fails if the file system has less than `bytes` free, so that a full disk is an error before any work.
-    pub(crate) fn check_space(&self, bytes: u64) -> Result<()> {
+    /// The bytes that the file system has free for it.
+    pub(crate) fn free_space(&self) -> Result<u64> {
         let found = fstatvfs(&self.directories.temporary)
             .context(format!("the free space of the image store {:?}", self.directories.path()))?;
-        let free = found.blocks_available().saturating_mul(found.fragment_size());
+        Ok(found.blocks_available().saturating_mul(found.fragment_size()))
+    }
+
+    /// Fails if the file system has less than `bytes` free, so that a full disk is an error before any work.
+    pub(crate) fn check_space(&self, bytes: u64) -> Result<()> {
+        let free = self.free_space()?;
         if free < bytes { Err(self.full(bytes, Some(free))) } else { Ok(()) }
     }
 

@@ -18,6 +18,8 @@ fn config(seed: u64) -> Vec<u8> {
     format!(r#"{{"os":"linux","config":{{"Labels":{{"seed":"{seed}"}}}}}}"#).into_bytes()
 }
 
+static GOES_ON: AtomicBool = AtomicBool::new(false);
+
 fn origin() -> Origin {
     Origin { kind: OriginKind::Directory, from: "/somewhere".to_owned() }
 }
@@ -29,7 +31,7 @@ fn id(seed: u64) -> ImageId {
 fn publish(store: &Store, seed: u64, length: usize, tag: Option<&str>) -> Result<StoredImage> {
     let file = store.temporary("test")?;
     file.file().write_all_at(&content(seed, length), 0).unwrap();
-    store.publish(file, id(seed), &config(seed), origin(), tag)
+    store.publish(file, id(seed), &config(seed), origin(), tag, &GOES_ON)
 }
 
 fn files(top: &Directory, part: &str) -> Vec<String> {
@@ -303,8 +305,28 @@ fn space_is_reserved_before_and_given_back_after() {
     file.reserve(1 << 20).unwrap();
     assert_eq!(file.file().metadata().unwrap().len(), 0);
     file.file().write_all_at(&content(1, 4096), 0).unwrap();
-    let image = store.publish(file, id(1), &config(1), origin(), None).unwrap();
+    let image = store.publish(file, id(1), &config(1), origin(), None, &GOES_ON).unwrap();
     assert!(image.disk_bytes() < 1 << 20, "{}", image.disk_bytes());
+}
+
+#[test]
+fn what_has_ended_is_not_published_and_takes_no_tag() {
+    let top = Directory::new();
+    let store = Store::open(top.path()).unwrap();
+    publish(&store, 2, 4096, Some("a")).unwrap();
+    let before = files(&top, "images");
+    let file = store.temporary("test").unwrap();
+    file.file().write_all_at(&content(1, 4096), 0).unwrap();
+    let ended = AtomicBool::new(true);
+    let error = store.publish(file, id(1), &config(1), origin(), Some("a"), &ended).unwrap_err();
+    assert_eq!(error.code(), Code::Closed);
+    assert_eq!((files(&top, "tmp"), files(&top, "images")), (vec![], before));
+    // The same for one that is there already.
+    publish(&store, 1, 4096, None).unwrap();
+    let file = store.temporary("test").unwrap();
+    file.file().write_all_at(&content(1, 4096), 0).unwrap();
+    store.publish(file, id(1), &config(1), origin(), Some("a"), &ended).unwrap_err();
+    assert_eq!(store.find("a").unwrap().unwrap().id(), id(2));
 }
 
 #[test]
@@ -314,11 +336,11 @@ fn what_is_no_image_is_not_published() {
     for bytes in [&b""[..], &[0; 4096]] {
         let file = store.temporary("test").unwrap();
         file.file().write_all_at(bytes, 0).unwrap();
-        store.publish(file, id(1), &config(1), origin(), None).unwrap_err();
+        store.publish(file, id(1), &config(1), origin(), None, &GOES_ON).unwrap_err();
     }
     let file = store.temporary("test").unwrap();
     file.file().write_all_at(&content(1, 4096), 0).unwrap();
-    store.publish(file, id(1), b"{\"os\": 1}", origin(), None).unwrap_err();
+    store.publish(file, id(1), b"{\"os\": 1}", origin(), None, &GOES_ON).unwrap_err();
     assert_eq!((files(&top, "tmp"), files(&top, "images")), (vec![], vec![]));
 }
 
@@ -469,7 +491,7 @@ fn a_process_that_can_not_write() {
     size.push(limit);
     let set = Command::new("prlimit").arg(size).arg("--pid").arg(std::process::id().to_string()).status();
     assert!(set.unwrap().success());
-    match store.publish(file, id(1), &config(1), origin(), Some("a")) {
+    match store.publish(file, id(1), &config(1), origin(), Some("a"), &GOES_ON) {
         Ok(_) => println!("was published"),
         Err(cause) => println!("failed with {:?}: {cause}", cause.os_error()),
     }

@@ -122,10 +122,12 @@ impl SandboxDriver {
     /// Begins the exit snapshot on a thread of the images'.
     fn take_exit_snapshot(&mut self, cx: &mut ControlCx<'_>) {
         let (number, control) = (self.shared.number, cx.control.clone());
+        let began = move || drop(control.send(Command::ExitSnapshotBegan(number)));
+        let control = cx.control.clone();
         let then = move || drop(control.send(Command::ExitSnapshotEnded(number)));
         let images = cx.images.upgrade().ok_or_else(Error::shut_down);
         let begun =
-            images.and_then(|images| snapshot::begin_at_exit(&self.shared, cx.control, &images, then));
+            images.and_then(|images| snapshot::begin_at_exit(&self.shared, cx.control, &images, began, then));
         match begun {
             Ok(saving) => self.saving = Some(saving),
             Err(error) => {

@@ -286,6 +286,13 @@ impl SandboxDriver {
         self.handle(cx, Event::HandleClosed);
     }
 
+    /// The exit snapshot's turn has come. It may have been given up meanwhile.
+    pub(crate) fn exit_snapshot_began(&mut self, cx: &mut ControlCx<'_>) {
+        if self.saving.is_some() {
+            self.handle(cx, Event::ExitSnapshotBegan);
+        }
+    }
+
     /// The exit snapshot is stored, or can't be. One that was given up has ended in vain.
     pub(crate) fn exit_snapshot_ended(&mut self, cx: &mut ControlCx<'_>) {
         if let Some(saving) = self.saving.take() {

@@ -143,6 +143,8 @@ fn exit_snapshot(what: ExitSnapshot, saved: Option<Result<Arc<Snapshot>>>) -> Op
         (_, Some(Ok(taken))) => Some(Ok((*taken).clone())),
         (ExitSnapshot::Skipped(why), _) => Some(none(why)),
         (_, Some(Err(error))) => Some(Err(error.context("the exit snapshot"))),
-        (ExitSnapshot::Wanted | ExitSnapshot::Begun, None) => Some(none("the sandbox's engine was lost")),
+        (ExitSnapshot::Wanted | ExitSnapshot::Waiting | ExitSnapshot::Begun, None) => {
+            Some(none("the sandbox's engine was lost"))
+        }
     }
 }

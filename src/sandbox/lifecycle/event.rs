@@ -75,6 +75,8 @@ pub(crate) enum Event {
     SnapshotBegan { time: Duration },
     /// The snapshot has ended; with an error, because the sandbox can't be resumed.
     SnapshotEnded { lost: Option<Error> },
+    /// The exit snapshot's turn has come.
+    ExitSnapshotBegan,
     /// The exit snapshot is stored, or can't be.
     ExitSnapshotEnded,
     /// The host waits until the sandbox is ready.
@@ -147,7 +149,7 @@ pub(crate) enum Action {
     KillPrograms,
     /// End the snapshot that the host has asked for. Reported as `SnapshotEnded`.
     CancelSnapshot,
-    /// Take the exit snapshot. Reported as `ExitSnapshotEnded`.
+    /// Take the exit snapshot when its turn comes. Reported as `ExitSnapshotBegan` and `ExitSnapshotEnded`.
     TakeExitSnapshot,
     /// Give the exit snapshot up.
     DropExitSnapshot,

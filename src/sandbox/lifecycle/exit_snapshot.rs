@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::{Action, Actions, Cause, KILL_GRACE, Lifecycle};
 
-/// How long an exit snapshot may take.
+/// How long an exit snapshot may wait for others.
+pub(super) const EXIT_SNAPSHOT_WAIT: Duration = Duration::from_secs(600);
+/// How long it may take once it has begun.
 pub(super) const EXIT_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What became of the exit snapshot.
@@ -18,6 +20,8 @@ pub(in crate::sandbox) enum ExitSnapshot {
     Unwanted,
     /// It is taken at the end.
     Wanted,
+    /// It is taken when its turn comes.
+    Waiting,
     /// It was begun, and what it ended with is the driver's to say.
     Begun,
     /// There is none, and why.
@@ -29,6 +33,7 @@ impl ExitSnapshot {
     pub(super) const OUT_OF_MEMORY: &str = "the sandbox was out of memory";
     pub(super) const TERMINATED_AGAIN: &str = "the sandbox was terminated again before it was stored";
     pub(super) const FREED: &str = "the sandbox was freed before it was stored";
+    pub(super) const WAITED: &str = "its turn did not come within 10 minutes";
     pub(super) const TIMED_OUT: &str = "it took longer than 60 s";
     pub(super) const EXPIRED: &str = "the keeper has ended the sandbox, since the host was stopped";
     const FAILED: &str = "the sandbox has failed";
@@ -40,7 +45,7 @@ impl ExitSnapshot {
 
     /// There is none, for that reason. The first one counts.
     pub(super) fn skip(&mut self, why: &'static str) {
-        if matches!(self, Self::Wanted | Self::Begun) {
+        if matches!(self, Self::Wanted | Self::Waiting | Self::Begun) {
             *self = Self::Skipped(why);
         }
     }
@@ -78,10 +83,11 @@ impl Lifecycle {
 
     /// Kills the programs and begins the snapshot. One that the host has asked for is ended before.
     pub(super) fn begin_saving(&mut self, now: Instant, todo: &mut Actions) {
-        self.exit_snapshot = ExitSnapshot::Begun;
-        self.deadline = now.checked_add(EXIT_SNAPSHOT_TIMEOUT);
+        self.exit_snapshot = ExitSnapshot::Waiting;
+        self.deadline = now.checked_add(EXIT_SNAPSHOT_WAIT);
         todo.push(Action::Release);
-        todo.push(Action::LimitLifetime(EXIT_SNAPSHOT_TIMEOUT.saturating_add(KILL_GRACE)));
+        let most = EXIT_SNAPSHOT_WAIT.saturating_add(EXIT_SNAPSHOT_TIMEOUT).saturating_add(KILL_GRACE);
+        todo.push(Action::LimitLifetime(most));
         todo.push(Action::KillPrograms);
         let is_busy = self.snapshot.is_some();
         todo.push(if is_busy { Action::CancelSnapshot } else { Action::TakeExitSnapshot });
@@ -93,6 +99,15 @@ impl Lifecycle {
             return self.stop_saving(now, ExitSnapshot::LOST, todo);
         }
         todo.push(Action::TakeExitSnapshot);
+    }
+
+    /// Its turn has come, and its own time counts from now on.
+    pub(super) fn on_exit_snapshot_began(&mut self, now: Instant, todo: &mut Actions) {
+        if self.is_saving() && self.exit_snapshot == ExitSnapshot::Waiting {
+            self.exit_snapshot = ExitSnapshot::Begun;
+            self.deadline = now.checked_add(EXIT_SNAPSHOT_TIMEOUT);
+            todo.push(Action::LimitLifetime(EXIT_SNAPSHOT_TIMEOUT.saturating_add(KILL_GRACE)));
+        }
     }
 
     pub(super) fn on_exit_snapshot_ended(&mut self, now: Instant, todo: &mut Actions) {

@@ -35,9 +35,9 @@ use std::time::{Duration, Instant};
 
 pub(super) use cause::{Cause, Outcome};
 pub(super) use event::{Action, Event, Notice, Observed, Part};
-#[cfg(test)]
-use exit_snapshot::EXIT_SNAPSHOT_TIMEOUT;
 pub(super) use exit_snapshot::ExitSnapshot;
+#[cfg(test)]
+use exit_snapshot::{EXIT_SNAPSHOT_TIMEOUT, EXIT_SNAPSHOT_WAIT};
 use idle::Idle;
 use probe::Probe;
 pub(super) use probe::ProbeSettings;
@@ -255,6 +255,7 @@ impl Lifecycle {
             }
             Event::SnapshotBegan { time } => self.on_snapshot_began(now, time),
             Event::SnapshotEnded { lost } => self.on_snapshot_ended(now, lost, todo),
+            Event::ExitSnapshotBegan => self.on_exit_snapshot_began(now, todo),
             Event::ExitSnapshotEnded => self.on_exit_snapshot_ended(now, todo),
             Event::ProbeRequested => self.want_probe(now, todo),
             Event::ProbeAnswered { ticket, ready } => self.on_probe_answer(now, ticket, ready, todo),

@@ -171,7 +171,11 @@ impl Lifecycle {
             return self.end(now, Cause::Lost(loss), todo);
         }
         let what = match self.phase {
-            Phase::Saving => return self.stop_saving(now, ExitSnapshot::TIMED_OUT, todo),
+            Phase::Saving => {
+                let waits = self.exit_snapshot == ExitSnapshot::Waiting;
+                let why = if waits { ExitSnapshot::WAITED } else { ExitSnapshot::TIMED_OUT };
+                return self.stop_saving(now, why, todo);
+            }
             Phase::Ending | Phase::Reaping => return self.escalate_kill(now, keeper_exited, todo),
             Phase::Clearing | Phase::Gone => return self.close_init(todo),
             Phase::Running => return self.end(now, Cause::TimedOut, todo),

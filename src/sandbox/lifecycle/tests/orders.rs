@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::super::{Cause, EXIT_SNAPSHOT_TIMEOUT, ExitSnapshot, KILL_GRACE, Outcome};
+use super::super::{Cause, EXIT_SNAPSHOT_TIMEOUT, EXIT_SNAPSHOT_WAIT, ExitSnapshot, KILL_GRACE, Outcome};
 use super::*;
 
 /// Something that may happen next. What can't happen in the world as it is does nothing.
@@ -34,7 +34,8 @@ enum Step {
     RulesReturn,
     EngineDetaches,
     EngineDrains,
-    /// The exit snapshot ends, well or not.
+    /// The exit snapshot begins; it ends, well or not.
+    ExitSnapshotBegins,
     ExitSnapshotEnds,
     /// The host's wishes.
     Terminate,
@@ -81,6 +82,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Just(Step::FileEnds),
         (0_u64..100_000).prop_map(Step::SnapshotBegins),
         prop::bool::weighted(0.9).prop_map(Step::SnapshotEnds),
+        Just(Step::ExitSnapshotBegins),
         Just(Step::ExitSnapshotEnds),
         time.prop_map(Step::Time),
         (0_u64..40).prop_map(Step::CheckSilence),
@@ -319,6 +321,11 @@ impl World {
                 }
             }
             Step::EngineDrains => self.handle(Event::Drained),
+            Step::ExitSnapshotBegins => {
+                if self.is_saving {
+                    self.handle(Event::ExitSnapshotBegan);
+                }
+            }
             Step::ExitSnapshotEnds => {
                 if std::mem::take(&mut self.is_saving) {
                     self.handle(Event::ExitSnapshotEnded);
@@ -419,7 +426,9 @@ impl World {
         match life.exit_snapshot() {
             ExitSnapshot::Unwanted => assert_eq!(self.exit_snapshots, 0),
             // Begun, it may have waited for the end of another one in vain.
-            ExitSnapshot::Begun | ExitSnapshot::Skipped(_) => assert!(self.exit_snapshots <= 1),
+            ExitSnapshot::Waiting | ExitSnapshot::Begun | ExitSnapshot::Skipped(_) => {
+                assert!(self.exit_snapshots <= 1)
+            }
             ExitSnapshot::Wanted => panic!("it is taken, or there is a reason that it isn't"),
         }
         if Some(life.why()) != Some(self.first_cause.clone()) {
@@ -478,7 +487,7 @@ proptest! {
         steps.into_iter().for_each(|step| world.step(step));
         // The keeper hangs in the kernel, init's channel stays open, processes stay in the control groups. The engine
         // and the thread with the rules are the library's own: they answer.
-        world.wait(START_AND_END + settings.timeout + EXIT_SNAPSHOT_TIMEOUT);
+        world.wait(START_AND_END + settings.timeout + EXIT_SNAPSHOT_WAIT + EXIT_SNAPSHOT_TIMEOUT);
         world.step(Step::EngineDetaches);
         world.step(Step::RulesReturn);
         world.step(Step::EngineDetaches);

@@ -1,8 +1,8 @@
 //! The rules that a table of phases doesn't show: causes, deadlines, what waits for what.
 
 use super::super::{
-    Cause, EXIT_SNAPSHOT_TIMEOUT, ExitSnapshot, KILL_GRACE, LOSS_TIMEOUT, MAX_KILLS, MAX_REMOVALS, Outcome,
-    SNAPSHOT_GRACE, START_TIMEOUT,
+    Cause, EXIT_SNAPSHOT_TIMEOUT, EXIT_SNAPSHOT_WAIT, ExitSnapshot, KILL_GRACE, LOSS_TIMEOUT, MAX_KILLS,
+    MAX_REMOVALS, Outcome, SNAPSHOT_GRACE, START_TIMEOUT,
 };
 use super::*;
 use crate::sandbox::ExitReason;
@@ -532,7 +532,7 @@ fn saved() -> Sandbox {
 
 /// What begins a save, after what closes the connections.
 fn begins(end: &str) -> String {
-    format!("Publish(Ending), DetachEngine, Release, LimitLifetime(65s), KillPrograms, {end}")
+    format!("Publish(Ending), DetachEngine, Release, LimitLifetime(665s), KillPrograms, {end}")
 }
 
 #[test]
@@ -546,7 +546,7 @@ fn an_exit_snapshot_is_taken_of_what_ends_by_itself_or_by_the_host() {
         let mut sandbox = saved();
         let actions = text(&sandbox.handle(event.clone()));
         assert!(actions.ends_with(&begins("TakeExitSnapshot")), "{event:?}: {actions}");
-        assert_eq!((sandbox.phase(), sandbox.life.exit_snapshot()), (Phase::Saving, ExitSnapshot::Begun));
+        assert_eq!((sandbox.phase(), sandbox.life.exit_snapshot()), (Phase::Saving, ExitSnapshot::Waiting));
         // Its own archive, and what else it was doing.
         assert!(sandbox.all([Event::SnapshotEnded { lost: None }, Event::ProgramExited(KILLED)]).is_empty());
         assert!(sandbox.handle(Event::StopRequested { signal: 15, grace: MINUTE }).is_empty());
@@ -573,6 +573,16 @@ fn an_exit_snapshot_has_a_bound_and_the_host_can_do_without() {
     let stops = [Action::DropExitSnapshot, Action::Release, Action::AskKeeperToKill];
     let mut sandbox = saved();
     sandbox.handle(Event::ProgramExited(EXITED));
+    assert!(sandbox.pass(EXIT_SNAPSHOT_WAIT - Duration::from_secs(1)).is_empty());
+    assert_eq!(sandbox.pass(Duration::from_secs(1)), stops);
+    assert!(skipped(&sandbox).contains("10 minutes"));
+    // Its own time counts from when its turn has come, and the keeper knows of that.
+    let mut sandbox = saved();
+    sandbox.handle(Event::ProgramExited(EXITED));
+    assert!(sandbox.pass(EXIT_SNAPSHOT_WAIT - Duration::from_secs(1)).is_empty());
+    let limit = Action::LimitLifetime(EXIT_SNAPSHOT_TIMEOUT + KILL_GRACE);
+    assert_eq!(sandbox.handle(Event::ExitSnapshotBegan), [limit]);
+    assert!(sandbox.handle(Event::ExitSnapshotBegan).is_empty());
     assert!(sandbox.pass(EXIT_SNAPSHOT_TIMEOUT - Duration::from_secs(1)).is_empty());
     assert_eq!(sandbox.pass(Duration::from_secs(1)), stops);
     assert!(skipped(&sandbox).contains("60 s"));

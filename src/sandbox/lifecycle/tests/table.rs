@@ -53,6 +53,7 @@ fn events(sandbox: &Sandbox) -> Vec<(&'static str, Event)> {
         ("FileEnded", Event::FileEnded),
         ("SnapshotBegan", Event::SnapshotBegan { time: MINUTE }),
         ("SnapshotEnded", Event::SnapshotEnded { lost: None }),
+        ("ExitSnapshotBegan", Event::ExitSnapshotBegan),
         ("ExitSnapshotEnded", Event::ExitSnapshotEnded),
         ("ProbeRequested", Event::ProbeRequested),
         ("ProbeAnswered", Event::ProbeAnswered { ticket: 2, ready: true }),
@@ -133,6 +134,7 @@ Saving LifetimeExpired => Ending: DropExitSnapshot, Release, AskKeeperToKill
 Saving KeeperClosed => Reaping: DropExitSnapshot, Release, AwaitKeeperExit
 Saving TerminateRequested => Ending: DropExitSnapshot, Release, AskKeeperToKill
 Saving HandleClosed => Ending: DropExitSnapshot, Release, AskKeeperToKill
+Saving ExitSnapshotBegan: LimitLifetime(65s)
 Saving ExitSnapshotEnded => Ending: Release, AskKeeperToKill
 Saving TimePassed => Ending: DropExitSnapshot, Release, AskKeeperToKill
 Ending GatewayOpen: DetachEngine

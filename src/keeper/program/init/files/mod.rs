@@ -8,6 +8,7 @@
 mod at;
 mod helper;
 mod measure;
+mod mounted;
 mod pack;
 mod plain;
 mod remove;

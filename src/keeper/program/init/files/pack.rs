@@ -9,16 +9,17 @@
 //! may change the directory meanwhile, which is handled as tar(1) does: what is removed before it is read is left out, a
 //! file has the size that it has when it is opened, and what it lacks of that later reads as zeroes.
 
-use std::collections::HashMap;
-use std::ffi::CStr;
+use std::collections::{HashMap, HashSet};
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{BufWriter, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use super::at::{self, In, Names};
 use super::helper::{AtStep, Failure, Result, report_progress};
 use super::measure::is_gone;
+use super::mounted::mounted_below;
 use super::plain::{self, CHUNK};
 use super::remove::MAX_DEPTH;
 use super::tar::{self, BLOCK, Entry, Kind};
@@ -26,6 +27,9 @@ use crate::wire::files::{Outcome, Stat, Step, Totals};
 
 /// The most files with several hard links of which the first name is remembered. Others are packed once per link.
 const MAX_LINKED: usize = 1 << 20;
+
+/// The most bytes of /proc/self/mountinfo that are read. A program inside may mount as well.
+const MAX_MOUNTINFO: u64 = 16 << 20;
 
 struct Packer {
     stream: BufWriter<UnixStream>,
@@ -39,11 +43,25 @@ struct Packer {
 struct Layer {
     /// The device of its directories. What is mounted in them has another.
     device: libc::dev_t,
+    /// Where something is mounted below it, relative to it: a file may be, too.
+    mounted: HashSet<Vec<u8>>,
     /// The first names of files that have several, by device and inode.
     first_names: HashMap<(libc::dev_t, libc::ino_t), Vec<u8>>,
 }
 
 impl Layer {
+    fn new(top: BorrowedFd<'_>, device: libc::dev_t) -> Result<Self> {
+        let path = CString::new(format!("/proc/self/fd/{}", top.as_raw_fd())).unwrap_or_default();
+        let path = at::read_link(In::ROOT, &path).at_step(Step::Open)?;
+        let mut mounts = Vec::new();
+        let file = File::from(plain::open(b"/proc/self/mountinfo", libc::O_RDONLY, 0)?);
+        let read = file.take(MAX_MOUNTINFO).read_to_end(&mut mounts).at_step(Step::Read)?;
+        if read as u64 == MAX_MOUNTINFO {
+            return Err(Failure::of(Step::Read, libc::E2BIG));
+        }
+        Ok(Self { device, mounted: mounted_below(&mounts, &path), first_names: HashMap::new() })
+    }
+
     /// The name under which the file was packed before. If it wasn't, this one is remembered.
     fn first_name(&mut self, stat: &libc::stat, path: &[u8]) -> Option<Vec<u8>> {
         if stat.st_nlink < 2 {
@@ -66,7 +84,7 @@ pub(super) fn pack(path: &[u8], limit: u64, as_layer: bool, stream: UnixStream) 
     let full = at::full_stat_open(top.as_fd()).at_step(Step::Open)?;
     let stat = at::brief(&full);
     let stream = BufWriter::with_capacity(CHUNK, stream);
-    let layer = as_layer.then(|| Layer { device: full.st_dev, first_names: HashMap::new() });
+    let layer = as_layer.then(|| Layer::new(top.as_fd(), full.st_dev)).transpose()?;
     let mut packer = Packer { stream, buffer: vec![0; CHUNK], totals: Totals::default(), limit, layer };
     if as_layer {
         packer.header(b"./", Kind::Directory, &stat, 0, Vec::new())?;
@@ -117,6 +135,11 @@ impl Packer {
         self.layer.is_some() && is_gone(error)
     }
 
+    /// Whether something is mounted there, which isn't packed.
+    fn is_mounted(&self, path: &[u8]) -> bool {
+        self.layer.as_ref().is_some_and(|layer| layer.mounted.contains(path))
+    }
+
     fn entry(&mut self, at: In, name: &CStr, path: &mut Vec<u8>, depth: usize) -> Result<()> {
         // The entry was removed since the directory was read.
         let Ok(full) = at::full_stat(at, name) else { return Ok(()) };
@@ -128,7 +151,12 @@ impl Packer {
                 failure.at(path)
             }
         };
+        let is_mounted = self.is_mounted(path);
         match at::kind(&stat) {
+            kind if is_mounted && kind != libc::S_IFDIR => {
+                self.totals.skipped += 1;
+                Ok(())
+            }
             libc::S_IFREG => {
                 let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
                 let file = match at::open(at, name, flags, 0) {
@@ -150,7 +178,7 @@ impl Packer {
             }
             libc::S_IFDIR => {
                 self.header(&[path.as_slice(), b"/"].concat(), Kind::Directory, &stat, 0, Vec::new())?;
-                if self.layer.as_ref().is_some_and(|layer| layer.device != full.st_dev) {
+                if is_mounted || self.layer.as_ref().is_some_and(|layer| layer.device != full.st_dev) {
                     self.totals.skipped += 1;
                     return Ok(());
                 }
