@@ -486,6 +486,7 @@ impl Loop {
         };
         let opened = |plan: Plan| Ok((Listeners::open(&shared.config)?, plan));
         let is_member = self.pool().is_filling(number);
+        let is_planned = plan.is_ok();
         let begun = match plan.and_then(opened) {
             Ok((listeners, plan)) => match (!is_member).then(|| self.member_for(&shared, &plan)).flatten() {
                 Some(key) => self.take_member(key, &shared, plan, listeners).map(|()| key),
@@ -501,7 +502,7 @@ impl Loop {
                 if is_member {
                     self.pool().lost(self.reactor.now(), number, error.message());
                 }
-                return match !is_member && is_lack(&error) && self.evict_member() {
+                return match !is_member && is_lack(&error, is_planned) && self.evict_member() {
                     true => self.planners.postpone(&mut self.reactor, creation, meanwhile),
                     false => creation.fail(error),
                 };
@@ -819,10 +820,11 @@ fn lock(pool: &Mutex<Pool>) -> MutexGuard<'_, Pool> {
     pool.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether an error is a lack of what members of the pool hold: descriptors, memory, processes.
-fn is_lack(error: &Error) -> bool {
+/// Whether an error is a lack of what members of the pool hold: descriptors, memory, processes. The limits that planning
+/// meets are of other things, such as the space of a volume or the entries of a root file system.
+fn is_lack(error: &Error, is_planned: bool) -> bool {
     let lacks = [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE];
-    error.code() == Code::Limit || error.os_error().is_some_and(|os| lacks.contains(&os))
+    (is_planned && error.code() == Code::Limit) || error.os_error().is_some_and(|os| lacks.contains(&os))
 }
 
 /// Whether a sandbox's resolver asks the servers that the host asks. One that was created blocked has none.
