@@ -29,7 +29,7 @@ use crate::runsc::command::SandboxId;
 use crate::sandbox::files::{FileOutcome, FileTask, Table};
 use crate::sandbox::{
     Command, Control, ControlCx, Creation, Executed, Gathering, Input, Listeners, MEASURE_TIMEOUT, Plan,
-    Pulse, SandboxDriver, Shared, Stage, admit,
+    Pulse, SandboxDriver, Shared, Stage, admit, memory_is_low,
 };
 use crate::{egress, tunnel};
 
@@ -159,6 +159,8 @@ struct Loop {
     pool_key: Key,
     pool_timer: Option<TimerId>,
     quiet: Instant,
+    /// Whether the host has too little memory for members.
+    memory_is_low: fn() -> bool,
     /// Sandboxes of the host's that are being created, once they are planned.
     starting: HashSet<u64>,
     ending: bool,
@@ -192,6 +194,7 @@ impl Loop {
             pool_key: Slab::new(WARM).insert(()),
             pool_timer: None,
             quiet: Instant::now(),
+            memory_is_low,
             starting: HashSet::new(),
             reactor,
             commands,
@@ -621,6 +624,16 @@ impl Loop {
         evicted.is_some()
     }
 
+    /// Ends all members while the host has little memory left. None is made for a while then.
+    fn spare_memory(&mut self) -> bool {
+        let is_low = self.pool().is_on() && (self.memory_is_low)();
+        if is_low {
+            log::info!("the host's memory is low: none is kept warm");
+            self.evict_all();
+        }
+        is_low
+    }
+
     fn evict_all(&mut self) {
         while let Some(number) = { self.pool().evict(self.reactor.now()) } {
             self.end_member(number);
@@ -654,6 +667,7 @@ impl Loop {
         }
         let next = self.pool().next(now, self.quiet);
         if let Some(config) = next
+            && !self.spare_memory()
             && let Err(error) = self.fill(config)
         {
             log::warn!("a member of the warm pool: {error}");
@@ -694,6 +708,7 @@ impl Loop {
         for key in keys {
             self.with(key, |driver, cx| open |= driver.check_silence(cx, watched));
         }
+        self.spare_memory();
         self.pulse.go_on(&mut self.reactor, open, self.numbers.is_empty());
     }
 

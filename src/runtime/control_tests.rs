@@ -75,3 +75,27 @@ fn a_limit_of_something_else_ends_no_member() {
     control.obey(Command::Shutdown);
     assert_eq!(shared.facts().state, State::Ended);
 }
+
+#[test]
+fn none_is_kept_warm_while_memory_is_low() {
+    let (mut control, _engine) = control();
+    let (config, now) = (Config::new(), control.reactor.now());
+    control.quiet = now.checked_sub(Duration::from_secs(1)).unwrap();
+    control.pool().set(now, &config, 2).unwrap();
+    control.pool().began(1000, &config);
+    control.pool().ready(now, 1000);
+    control.memory_is_low = || true;
+    control.tend_pool();
+    let stats = control.pool().stats(None);
+    assert_eq!((stats.filling, stats.ready), (0, 0));
+    assert!(!control.planners.has(1000) && control.planners.are_idle());
+    control.tend_pool();
+    assert_eq!(control.pool().stats(None).discarded, 1, "it is looked at again later only");
+    assert!(control.pool_timer.is_some_and(|timer| timer.at() > now + Duration::from_secs(5)));
+    // A pool that is full is looked at from time to time.
+    control.pool().set(now, &config, 1).unwrap();
+    control.pool().began(1001, &config);
+    control.pool().ready(now, 1001);
+    control.check_inits();
+    assert_eq!(control.pool().stats(None).ready, 0);
+}
