@@ -667,8 +667,10 @@ func TestSandboxesAreKeptWarm(t *testing.T) {
 	}
 	must(t, KeepWarm(like(""), 0))
 	untilReady(0)
+	secret := like("")
+	secret.Secrets = map[string]string{"TOKEN": "hunter2"}
 	for _, count := range []int{-1, 257} {
-		if err := KeepWarm(like(""), count); !errors.Is(err, ErrInvalid) {
+		if err := KeepWarm(secret, count); !errors.Is(err, ErrInvalid) || strings.Contains(err.Error(), "hunter2") {
 			t.Error(count, err)
 		}
 	}

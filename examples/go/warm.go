@@ -34,8 +34,11 @@ func withConfig(op string, config *Config, call func(*C.sbx_config, *C.sbx_error
 // Hostname, the number of HostServices, and whether the policy is [Blocked]; all else is each sandbox's own. Returns at
 // once: they are started in the background, one at a time, while no sandbox is being created.
 func KeepWarm(config *Config, count int) error {
-	if config == nil || count < 0 || count > 256 {
-		return failed("keep warm", ErrInvalid, "a config, and a count from 0 to 256, not %v and %d", config, count)
+	if config == nil {
+		return failed("keep warm", ErrInvalid, "a config is needed")
+	}
+	if count < 0 || count > 256 {
+		return failed("keep warm", ErrInvalid, "a count from 0 to 256, not %d", count)
 	}
 	return withConfig("keep warm", config, func(c *C.sbx_config, e *C.sbx_error) C.int {
 		return C.sbx_runtime_keep_warm(nil, c, C.uint32_t(count), e)

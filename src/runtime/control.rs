@@ -29,7 +29,7 @@ use crate::runsc::command::SandboxId;
 use crate::sandbox::files::{FileOutcome, FileTask, Table};
 use crate::sandbox::{
     Command, Control, ControlCx, Creation, Executed, Gathering, Input, Listeners, MEASURE_TIMEOUT, Plan,
-    Pulse, SandboxDriver, Shared, Stage, admit,
+    Pulse, SandboxDriver, Shared, Stage, admit, memory_is_low,
 };
 use crate::{egress, tunnel};
 
@@ -159,6 +159,8 @@ struct Loop {
     pool_key: Key,
     pool_timer: Option<TimerId>,
     quiet: Instant,
+    /// Whether the host has too little memory for members.
+    memory_is_low: fn() -> bool,
     /// Sandboxes of the host's that are being created, once they are planned.
     starting: HashSet<u64>,
     ending: bool,
@@ -192,6 +194,7 @@ impl Loop {
             pool_key: Slab::new(WARM).insert(()),
             pool_timer: None,
             quiet: Instant::now(),
+            memory_is_low,
             starting: HashSet::new(),
             reactor,
             commands,
@@ -489,6 +492,7 @@ impl Loop {
         };
         let opened = |plan: Plan| Ok((Listeners::open(&shared.config)?, plan));
         let is_member = self.pool().is_filling(number);
+        let is_planned = plan.is_ok();
         let begun = match plan.and_then(opened) {
             Ok((listeners, plan)) => match (!is_member).then(|| self.member_for(&shared, &plan)).flatten() {
                 Some(key) => self.take_member(key, &shared, plan, listeners).map(|()| key),
@@ -504,7 +508,7 @@ impl Loop {
                 if is_member {
                     self.pool().lost(self.reactor.now(), number, error.message());
                 }
-                return match !is_member && is_lack(&error) && self.evict_member() {
+                return match !is_member && is_lack(&error, is_planned) && self.evict_member() {
                     true => self.planners.postpone(&mut self.reactor, creation, meanwhile),
                     false => creation.fail(error),
                 };
@@ -623,6 +627,16 @@ impl Loop {
         evicted.is_some()
     }
 
+    /// Ends all members while the host has little memory left. None is made for a while then.
+    fn spare_memory(&mut self) -> bool {
+        let is_low = self.pool().is_on() && (self.memory_is_low)();
+        if is_low {
+            log::info!("the host's memory is low: none is kept warm");
+            self.evict_all();
+        }
+        is_low
+    }
+
     fn evict_all(&mut self) {
         while let Some(number) = { self.pool().evict(self.reactor.now()) } {
             self.end_member(number);
@@ -656,6 +670,7 @@ impl Loop {
         }
         let next = self.pool().next(now, self.quiet);
         if let Some(config) = next
+            && !self.spare_memory()
             && let Err(error) = self.fill(config)
         {
             log::warn!("a member of the warm pool: {error}");
@@ -696,6 +711,7 @@ impl Loop {
         for key in keys {
             self.with(key, |driver, cx| open |= driver.check_silence(cx, watched));
         }
+        self.spare_memory();
         self.pulse.go_on(&mut self.reactor, open, self.numbers.is_empty());
     }
 
@@ -822,10 +838,11 @@ fn lock(pool: &Mutex<Pool>) -> MutexGuard<'_, Pool> {
     pool.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether an error is a lack of what members of the pool hold: descriptors, memory, processes.
-fn is_lack(error: &Error) -> bool {
+/// Whether an error is a lack of what members of the pool hold: descriptors, memory, processes. The limits that planning
+/// meets are of other things, such as the space of a volume or the entries of a root file system.
+fn is_lack(error: &Error, is_planned: bool) -> bool {
     let lacks = [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE];
-    error.code() == Code::Limit || error.os_error().is_some_and(|os| lacks.contains(&os))
+    (is_planned && error.code() == Code::Limit) || error.os_error().is_some_and(|os| lacks.contains(&os))
 }
 
 /// Whether a sandbox's resolver asks the servers that the host asks. One that was created blocked has none.

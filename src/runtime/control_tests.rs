@@ -40,3 +40,62 @@ fn a_panic_in_a_command_ends_its_sandbox_and_no_other() {
     drop(facts);
     assert_eq!(eighth.facts().state, State::Starting);
 }
+
+/// A creation that has come back from planning with this error, while the pool has a member.
+fn failed_to_plan(control: &mut Loop, number: u64, error: Error) -> Arc<Shared> {
+    let config = Config::new();
+    let now = control.reactor.now();
+    control.pool().set(now, &config, 1).unwrap();
+    if control.pool().stats(None).ready == 0 {
+        control.pool().began(1000, &config);
+        control.pool().ready(now, 1000);
+    }
+    let shared = Arc::new(Shared::new(number, SandboxId::random().unwrap(), config).unwrap());
+    control.planners.begin(&mut control.reactor, Creation::new(Arc::clone(&shared)));
+    control.planned(number, Err(error));
+    shared
+}
+
+#[test]
+fn a_limit_of_something_else_ends_no_member() {
+    let (mut control, _engine) = control();
+    let low = Error::new(Code::Limit, "the volume store is low on space");
+    let shared = failed_to_plan(&mut control, 7, low);
+    assert_eq!(shared.facts().failure.as_ref().map(Error::code), Some(Code::Limit));
+    assert_eq!(control.pool().stats(None).ready, 1);
+    assert!(is_lack(&Error::no_descriptors("a sandbox", "end others"), true), "its place in the budget");
+    for lack in [libc::EMFILE, libc::EAGAIN] {
+        let error = Error::system("open a file", &std::io::Error::from_raw_os_error(lack));
+        assert!(is_lack(&error, false));
+    }
+    let lack = Error::system("open a file", &std::io::Error::from_raw_os_error(libc::ENOMEM));
+    let shared = failed_to_plan(&mut control, 8, lack);
+    assert_eq!(shared.facts().state, State::Starting);
+    assert!(control.planners.has(8) && control.pool().stats(None).ready == 0, "it waits for a member's end");
+    control.obey(Command::Shutdown);
+    assert_eq!(shared.facts().state, State::Ended);
+}
+
+#[test]
+fn none_is_kept_warm_while_memory_is_low() {
+    let (mut control, _engine) = control();
+    let (config, now) = (Config::new(), control.reactor.now());
+    control.quiet = now.checked_sub(Duration::from_secs(1)).unwrap();
+    control.pool().set(now, &config, 2).unwrap();
+    control.pool().began(1000, &config);
+    control.pool().ready(now, 1000);
+    control.memory_is_low = || true;
+    control.tend_pool();
+    let stats = control.pool().stats(None);
+    assert_eq!((stats.filling, stats.ready), (0, 0));
+    assert!(!control.planners.has(1000) && control.planners.are_idle());
+    control.tend_pool();
+    assert_eq!(control.pool().stats(None).discarded, 1, "it is looked at again later only");
+    assert!(control.pool_timer.is_some_and(|timer| timer.at() > now + Duration::from_secs(5)));
+    // A pool that is full is looked at from time to time.
+    control.pool().set(now, &config, 1).unwrap();
+    control.pool().began(1001, &config);
+    control.pool().ready(now, 1001);
+    control.check_inits();
+    assert_eq!(control.pool().stats(None).ready, 0);
+}

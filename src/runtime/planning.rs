@@ -61,6 +61,8 @@ struct Planning {
     work: Option<PlanThread>,
     /// The host has asked for its end.
     is_ended: bool,
+    /// Its thread could not be started, and the error is on its way as a thread's would be.
+    has_failed: bool,
 }
 
 /// A thread, and when it started.
@@ -130,7 +132,8 @@ impl Planners {
         let number = creation.shared()?.number;
         let until = reactor.now() + PLAN_TIMEOUT;
         let (timer, work) = (None, None);
-        let planning = Planning { creation, number, meanwhile, until, timer, work, is_ended: false };
+        let planning =
+            Planning { creation, number, meanwhile, until, timer, work, is_ended: false, has_failed: false };
         let key = self.all.insert(planning);
         self.keys.insert(number, key);
         self.wake_at(reactor, key, until);
@@ -236,11 +239,18 @@ impl Planners {
     fn go_on(&mut self, reactor: &mut Reactor) {
         while self.has_room(reactor.now()) {
             let Some(key) = self.queue.pop_front() else { return };
-            if let Err(error) = self.start(reactor, key)
-                && let Some(planning) = self.remove(reactor, key)
-            {
-                planning.creation.fail(error);
+            if let Err(error) = self.start(reactor, key) {
+                self.fail_to_start(key, error);
             }
+        }
+    }
+
+    /// What the thread lacks may be what members of the warm pool hold: this is for the control thread to see, as an error
+    /// of planning is.
+    fn fail_to_start(&mut self, key: Key, error: Error) {
+        if let Some(planning) = self.all.get_mut(key) {
+            planning.has_failed = true;
+            (self.send)(planning.number, Err(error));
         }
     }
 
@@ -276,7 +286,7 @@ impl Planners {
     /// Fails a sandbox. Its thread, if it has one, is abandoned.
     fn give_up(&mut self, reactor: &mut Reactor, key: Key, error: Error) {
         if let Some(planning) = self.remove(reactor, key) {
-            self.abandoned += usize::from(planning.work.is_some());
+            self.abandoned += usize::from(planning.work.is_some() || planning.has_failed);
             planning.creation.fail_as_its_own(error);
         }
     }

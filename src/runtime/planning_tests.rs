@@ -204,3 +204,27 @@ fn dropping_the_planners_fails_every_sandbox() {
     drop(rig);
     assert!(all.iter().all(has_ended));
 }
+
+#[test]
+fn a_thread_that_can_not_be_started_is_an_error_of_planning() {
+    let mut rig = Rig::new();
+    let mut created = Vec::new();
+    for number in [1000, 1001] {
+        let shared = Shared::new(number, SandboxId::random().unwrap(), Config::new()).unwrap();
+        let shared = Arc::new(shared);
+        let key = rig.planners.insert(&mut rig.reactor, Creation::new(Arc::clone(&shared)), Vec::new());
+        let error = Error::system("start a thread", &std::io::Error::from_raw_os_error(libc::EAGAIN));
+        rig.planners.fail_to_start(key.unwrap(), error);
+        created.push(shared);
+    }
+    // One is ended before its error is seen.
+    assert!(rig.planners.end(&mut rig.reactor, 1001));
+    assert_eq!((created[1].facts().state, rig.planners.abandoned), (State::Ended, 1));
+    for number in [1000, 1001] {
+        let (failed, plan) = rig.plans.recv().unwrap();
+        assert_eq!((failed, plan.err().and_then(|error| error.os_error())), (number, Some(libc::EAGAIN)));
+        let returned = rig.planners.returned(&mut rig.reactor, number);
+        assert_eq!(returned.is_some(), number == 1000, "it can be postponed");
+    }
+    assert_eq!(rig.planners.abandoned, 0);
+}

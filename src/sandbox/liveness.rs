@@ -13,6 +13,8 @@ use crate::reactor::{Key, Kind, Reactor, Slab, TimerId};
 
 /// How long a request may stay unanswered.
 pub(crate) const SILENCE: Duration = Duration::from_secs(30);
+/// The same of a member of the warm pool, which nothing runs in and which is replaced.
+pub(super) const MEMBER_SILENCE: Duration = Duration::from_secs(10);
 /// How often every init is checked while nothing is unanswered.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// How soon it is checked again while something is.

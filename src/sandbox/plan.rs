@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::images::{HostResources, Images};
-pub(crate) use super::stamp::Stamp;
+pub(crate) use super::stamp::{Stamp, memory_is_low};
 use crate::cgroup::{self, Groups};
 use crate::config::Stream;
 use crate::config::volume::MountedVolume;

@@ -72,7 +72,7 @@ impl Stamp {
                 .collect(),
             ipv6,
             host: Arc::clone(host),
-            memory_is_low: available_memory().is_some_and(|bytes| bytes < LOW_MEMORY),
+            memory_is_low: memory_is_low(),
             setup,
             bundle,
         }
@@ -96,6 +96,11 @@ impl Stamp {
         ];
         each.into_iter().find_map(|(name, same)| (!same).then_some(name))
     }
+}
+
+/// Whether the host has too little memory left for a warm pool.
+pub(crate) fn memory_is_low() -> bool {
+    available_memory().is_some_and(|bytes| bytes < LOW_MEMORY)
 }
 
 /// A bundle with its sets in one order: they are written in any.

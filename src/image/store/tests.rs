@@ -454,7 +454,6 @@ fn a_process_that_is_killed() {
 #[test]
 fn a_kill_at_any_moment_leaves_nothing_that_is_believed() {
     let top = Directory::new();
-    let mut found = 0;
     for round in 0..200 {
         let mut first = child("a_process_that_is_killed", &top).spawn().unwrap();
         // Sometimes two at once.
@@ -465,6 +464,11 @@ fn a_kill_at_any_moment_leaves_nothing_that_is_believed() {
         if round % 4 == 0 {
             // While it starts.
             wait /= 10;
+        } else if round % 4 == 1 {
+            // After its second image, which it doesn't remove. How many the others publish depends on the machine.
+            let lines = std::io::BufReader::new(first.stdout.as_mut().unwrap());
+            let published = std::io::BufRead::lines(lines).map(Result::unwrap);
+            assert_eq!(published.filter(|line| line.ends_with("published")).take(2).count(), 2);
         } else {
             let mut line = [0; 256];
             let _ = std::io::Read::read(first.stdout.as_mut().unwrap(), &mut line).unwrap();
@@ -475,9 +479,9 @@ fn a_kill_at_any_moment_leaves_nothing_that_is_believed() {
             child.wait().unwrap();
         }
         let store = Store::open(top.path()).unwrap();
-        found += check_store(&store, &top);
+        let found = check_store(&store, &top);
+        assert!(found > 0 || round % 4 != 1, "it has published before it was killed");
     }
-    assert!(found > 100, "the children publish before they are killed: {found}");
 }
 
 /// A child: publishes an image when its files may not become longer than a limit, as on a full disk.

@@ -283,6 +283,7 @@ const CALLS: &str = r#"
 "#;
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn the_filter_of_the_process_for_snapshots_keeps_to_its_task() {
     let user = i64::from(libc::CLONE_NEWUSER);
     let socket = libc::SYS_socket;
@@ -339,6 +340,7 @@ fn the_filter_of_the_process_for_snapshots_keeps_to_its_task() {
 }
 
 #[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_pause_that_fails_after_it_took_effect_is_undone_or_reported() {
     let killed = "kill 9, $$;";
     let no_memory = "print STDERR 'fatal error: runtime: out of memory'; exit 2;";

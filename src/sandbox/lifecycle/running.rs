@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::stop::Stop;
 use super::{Action, Actions, Cause, Lifecycle, Notice, SNAPSHOT_GRACE};
 use crate::error::{Code, Error};
-use crate::sandbox::liveness::SILENCE;
+use crate::sandbox::liveness::{MEMBER_SILENCE, SILENCE};
 
 impl Lifecycle {
     pub(super) fn used(&mut self, now: Instant) {
@@ -74,15 +74,18 @@ impl Lifecycle {
         }
     }
 
-    /// Init is lost if a request has been unanswered for too long. Other phases are exempt: a sandbox that starts has a
+    /// Init is lost if a request has been unanswered for too long. Of the other phases only a
+    /// member that waits to be taken is checked: a sandbox that starts has a
     /// timeout of its own for that, of one that ends nothing is expected, and one that is paused can't answer.
     pub(super) fn check_silence(&mut self, now: Instant, watched: Duration, todo: &mut Actions) {
-        if !self.is_running() || !self.init_is_open || self.snapshot.is_some() {
+        let is_member = self.can_be_taken();
+        if !(self.is_running() || is_member) || !self.init_is_open || self.snapshot.is_some() {
             return;
         }
+        let limit = if is_member { MEMBER_SILENCE } else { SILENCE };
         let open = self.unanswered.check(watched);
-        if open.is_some_and(|age| age >= SILENCE) {
-            let text = format!("the sandbox's init has not answered for {} s", SILENCE.as_secs());
+        if open.is_some_and(|age| age >= limit) {
+            let text = format!("the sandbox's init has not answered for {} s", limit.as_secs());
             return self.on_init_lost(now, Error::new(Code::Engine, text), todo);
         }
         if self.unanswered.should_ping(now) {

@@ -658,3 +658,20 @@ fn an_exit_snapshot_waits_for_the_end_of_another() {
         }
     }
 }
+
+#[test]
+fn a_member_that_does_not_answer_is_lost() {
+    let mut sandbox = member(without_network());
+    let check = |seconds| Event::SilenceChecked { watched: Duration::from_secs(seconds) };
+    sandbox.all([Event::RunscAsked, Event::InitReady, Event::MemoryLookedFor { found: true }]);
+    assert!(sandbox.life.can_be_taken());
+    let asked = sandbox.handle(check(10));
+    let [Action::Ping { ticket }] = asked[..] else { panic!("{asked:?}") };
+    assert_eq!(sandbox.handle(check(19)), [Action::CheckSilenceSoon]);
+    let mut silent = Sandbox { life: sandbox.life.clone(), ..member(without_network()) };
+    assert_eq!(silent.handle(check(20)), [Action::CloseInit]);
+    assert!(!silent.life.can_be_taken());
+    sandbox.handle(Event::InitAnswered { ticket });
+    sandbox.handle(check(20));
+    assert!(sandbox.life.can_be_taken());
+}

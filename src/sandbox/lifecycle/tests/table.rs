@@ -87,6 +87,7 @@ Warm KeeperClosed => Reaping: Publish(Ending), Release, AwaitKeeperExit
 Warm TerminateRequested => Ending: Publish(Ending), Release, AskKeeperToKill
 Warm HandleClosed => Ending: Publish(Ending), Release, AskKeeperToKill
 Warm StopRequested => Ending: Publish(Ending), Release, AskKeeperToKill
+Warm SilenceChecked: Ping { ticket: 2 }
 Warm TimePassed => Ending: Publish(Ending), Release, AskKeeperToKill
 Booting RunscAsked: OpenGateway
 Booting InitReady: AskUsage
