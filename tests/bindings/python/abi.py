@@ -51,7 +51,7 @@ class Header(unittest.TestCase):
         self.assertEqual({name for name in ends if ends[name] <= native.EXIT_TIMED_OUT}, own)
 
     def test_each_part_is_small(self):
-        for part, most in (("libsbx", 2345), ("libsbx/filesystem", 600), ("libsbx/streams", 250)):
+        for part, most in (("libsbx", 2450), ("libsbx/filesystem", 600), ("libsbx/streams", 250)):
             self.assertLess(sum(map(lines_of_code, set((examples / part).glob("*.py")) - {Path(abi.__file__)})), most, part)
 
 
