@@ -35,6 +35,8 @@ pub(crate) struct Stamp {
     /// Device and inode of each file that is bound or mounted, in the setup's order, and of each image. `None` is for one
     /// that can't be looked at.
     files: Vec<Option<(u64, u64)>>,
+    /// The mounts at and below what is bound, as mountinfo has them. `None` if they can't be read.
+    mounts: Option<Vec<Vec<u8>>>,
     ipv6: bool,
     host: Arc<HostResources>,
     /// Whether the host had little memory left.
@@ -58,6 +60,10 @@ impl Stamp {
             Entry::Bind { bind, .. } => Some(bind),
             _ => None,
         });
+        let sources: Vec<&[u8]> =
+            bound.clone().chain(&setup.mounts).map(|bind| bind.source.as_slice()).collect();
+        let mounts = fs::read("/proc/thread-self/mountinfo").ok();
+        let mounts = mounts.map(|text| mounts_below(&text, &sources));
         let bound = bound.chain(&setup.mounts).map(|bind| {
             let found = fs::metadata(Path::new(OsStr::from_bytes(&bind.source))).ok()?;
             Some((found.dev(), found.ino()))
@@ -65,6 +71,7 @@ impl Stamp {
         let images = images.iter().map(|image| fstat(image).ok().map(|found| (found.st_dev, found.st_ino)));
         Self {
             files: bound.chain(images).collect(),
+            mounts,
             arguments: arguments
                 .iter()
                 .filter(|each| each.as_slice() != id.as_str().as_bytes())
@@ -82,6 +89,7 @@ impl Stamp {
     pub(crate) fn difference(&self, other: &Self) -> Option<&'static str> {
         let (ours, theirs) = (&self.setup, &other.setup);
         let files = self.files == other.files && self.files.iter().all(Option::is_some);
+        let mounts = self.mounts.is_some() && self.mounts == other.mounts;
         let each = [
             ("the library", Arc::ptr_eq(&self.host, &other.host)),
             (
@@ -92,10 +100,42 @@ impl Stamp {
             ("the command line", self.arguments == other.arguments),
             ("the host's route to IPv6", self.ipv6 == other.ipv6),
             ("the bundle", self.bundle.is_some() && self.bundle == other.bundle),
-            ("the root file system or a mount", ours == theirs && files),
+            ("the root file system or a mount", ours == theirs && files && mounts),
         ];
         each.into_iter().find_map(|(name, same)| (!same).then_some(name))
     }
+}
+
+/// The lines of a mountinfo (proc_pid_mountinfo(5)) whose mount points are at or below one of these paths.
+fn mounts_below(mountinfo: &[u8], paths: &[&[u8]]) -> Vec<Vec<u8>> {
+    let is_below = |line: &&[u8]| {
+        let point = line.split(|byte| *byte == b' ').nth(4).map(unescaped);
+        let point = point.unwrap_or_default();
+        let point = Path::new(OsStr::from_bytes(&point));
+        paths.iter().any(|path| point.starts_with(OsStr::from_bytes(path)))
+    };
+    mountinfo.split(|byte| *byte == b'\n').filter(is_below).map(<[u8]>::to_vec).collect()
+}
+
+/// A path of a mountinfo, in which blanks, line ends and backslashes are octal.
+fn unescaped(path: &[u8]) -> Vec<u8> {
+    let mut found = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((first, after)) = rest.split_first() {
+        let code = after.get(..3).filter(|_| *first == b'\\');
+        let code = code.and_then(|digits| str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                found.push(byte);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                found.push(*first);
+                rest = after;
+            }
+        }
+    }
+    found
 }
 
 /// Whether the host has too little memory left for a warm pool.
@@ -116,6 +156,21 @@ fn ordered(bundle: &[u8]) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mounts_below_what_is_bound_are_seen() {
+        let mounts =
+            b"20 1 8:1 / / rw - ext4 /dev/a rw\n30 20 8:2 / /srv/data/in\\040it rw - ext4 /dev/b rw\n\
+            31 20 8:3 / /srv/database rw - ext4 /dev/c rw\n32 20 8:4 / /with\\040blank rw - ext4 /dev/d rw\n";
+        let below = |paths: &[&[u8]]| {
+            let lines = mounts_below(mounts, paths);
+            lines.iter().map(|line| String::from_utf8_lossy(line)[..2].to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(below(&[b"/srv/data"]), ["30"]);
+        assert_eq!(below(&[b"/with blank", b"/srv"]), ["30", "31", "32"]);
+        assert_eq!(below(&[b"/usr"]), [""; 0]);
+        assert_eq!(below(&[b"/"]).len(), 4);
+    }
 
     #[test]
     fn bundles_are_compared_without_the_order_of_their_sets() {
