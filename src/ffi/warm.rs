@@ -81,8 +81,9 @@ impl From<WarmStats> for sbx_warm_stats {
 /// They are started in the background, one at a time, while no sandbox is being created. Each costs the memory, the
 /// processes and the descriptors of a sandbox. They are in no list of sandboxes and send no events. One that has waited for
 /// an hour is replaced; a config that no creation matches for ten minutes keeps one. Those for which something on the host
-/// has changed (runsc, the root file system, a mount's source) are not used. Before a creation fails for want of
-/// descriptors, memory or processes they are ended. They end with the runtime, and with the process, however that ends.
+/// has changed (runsc, the root file system, a mount's source) are not used. A creation that
+/// lacks descriptors, memory or processes before its keeper has started ends them, and goes on with what they had; one that
+/// lacks something later fails. They end with the runtime, and with the process, however that ends.
 ///
 /// A config with volumes is refused, and sandboxes that have volumes are created as without a pool. The config stays the
 /// caller's. At most 16 configs, and 256 sandboxes for all of them. Any thread, never blocks.

@@ -190,7 +190,7 @@ impl Runtime {
     /// Each costs the memory and the processes of a sandbox. They are in no list of sandboxes and send no events. One that
     /// waits for an hour is replaced; a template that no creation matches for ten minutes keeps one. Those that something has
     /// changed for on the host (runsc, the root file system, a mount's source) are not used. They end with the runtime, and
-    /// before a creation fails for want of descriptors, memory or processes.
+    /// before a creation that has not started its keeper fails for want of descriptors, memory or processes.
     pub fn keep_warm(&self, template: &Config, count: u32) -> Result<()> {
         self.pool().set(Instant::now(), template, count)?;
         self.inner.way.send(Command::TendPool)
