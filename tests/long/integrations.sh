@@ -1,9 +1,10 @@
 #!/bin/sh
-# Frameworks' own conformance suites, unchanged, on examples/integrations: sh tests/long/integrations.sh [NAME...]
+# Frameworks on examples/integrations: sh tests/long/integrations.sh [NAME...]
 #
-# Each runs as an ordinary user on a release build (or on SBX_LIBRARY), in a network namespace of its own, with pinned
-# versions of the framework in a venv that is kept in target/integrations. What they need comes from Python's and
-# Debian's package registries. Prints "NAME: N passed of M", and fails if that isn't all.
+# inspect_ai is its own conformance checks, unchanged; mcp and smolagents, which bring none, are tests of ours. Each runs
+# as an ordinary user on a release build (or on SBX_LIBRARY), in a network namespace of its own, with pinned versions of
+# the framework in a venv that is kept in target/integrations. What they need comes from Python's and Debian's package
+# registries. Prints "NAME: N passed of M", and fails if that isn't all.
 set -eu
 cd "$(dirname "$0")/../.."
 . tests/setup/say.sh
@@ -12,7 +13,7 @@ cd "$(dirname "$0")/../.."
 . tests/setup/runsc.sh
 
 [ "$(id -u)" = 0 ] || give_up "unpacking a Debian root needs root"
-[ $# != 0 ] || set -- inspect_ai mcp
+[ $# != 0 ] || set -- inspect_ai mcp smolagents
 need_runsc
 need_packages mmdebstrap:mmdebstrap setpriv:util-linux ip:iproute2 /usr/bin/python3:python3
 need_packages "$(/usr/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')/ensurepip/__init__.py:python3-venv"
@@ -89,10 +90,9 @@ suite() {
     shift
     cp -r "$kept/$name" "$home/$name"
     report=$home/home/$name.xml
-    inside "$@" "$home/$name/bin/python" -m pytest -q --tb=short -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=module \
-        -o asyncio_default_test_loop_scope=module -p no:cacheprovider --junit-xml="$report" \
-        -c /dev/null --rootdir="$home/tests/$name" "$home/tests/$name" || failed="$failed $name"
-    python3 - "$name" "$report" <<'END_OF_PROGRAM'
+    inside "$@" "$home/$name/bin/python" -m pytest -q --tb=short -p no:cacheprovider --junit-xml="$report" \
+        -c "$home/tests/$name/pytest.ini" "$home/tests/$name" || failed="$failed $name"
+    /usr/bin/python3 - "$name" "$report" <<'END_OF_PROGRAM'
 import sys
 import xml.etree.ElementTree as tree
 
@@ -114,6 +114,10 @@ for wanted in "$@"; do
         mcp)
             venv mcp mcp==2.3.0 pytest==9.2.0 pytest-asyncio==1.5.0
             suite mcp
+            ;;
+        smolagents)
+            venv smolagents smolagents==1.26.0 numpy==2.4.6 pillow==13.0.0 pytest==9.2.0
+            suite smolagents
             ;;
         *) give_up "there is no integration named $wanted" ;;
     esac

@@ -57,14 +57,13 @@ class LibsbxConfig(BaseModel, frozen=True, extra="forbid"):
 
     @staticmethod
     def of(config: SandboxEnvironmentConfigType | None) -> LibsbxConfig:
-        """A string is the path of a Dockerfile or of an archive, or an image's reference."""
+        """A string is the path of a Dockerfile or of what `path` takes: Inspect takes every string for one."""
         if config is None or isinstance(config, LibsbxConfig):
             return config or LibsbxConfig()
         if not isinstance(config, str):
             raise TypeError(f"a sandbox of libsbx takes a LibsbxConfig or a string, not {type(config).__name__}")
-        if "dockerfile" in os.path.basename(config).lower() and os.path.isfile(config):
-            return LibsbxConfig(dockerfile=config)
-        return LibsbxConfig(path=config) if os.path.exists(config) else LibsbxConfig(image=config)
+        is_dockerfile = "dockerfile" in os.path.basename(config).lower()
+        return LibsbxConfig(dockerfile=config) if is_dockerfile else LibsbxConfig(path=config)
 
     def options(self) -> dict[str, Any]:
         """Arguments of Sandbox.create()."""
