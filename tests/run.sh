@@ -302,6 +302,7 @@ if [ -n "${SBX_LONG:-}" ]; then
     for name in deny msrv arm64 minimal miri tsan images packages; do
         check "long/$name" sh "tests/long/$name.sh"
     done
+    check "long/integrations" sh tests/long/integrations.sh
     for name in client_hello dns wire tar layer registry dockerfile cidr events config; do
         check "long/fuzz/$name" sh fuzz/run.sh "$name" 180
     done

@@ -1,0 +1,125 @@
+#!/bin/sh
+# Frameworks on examples/integrations: sh tests/long/integrations.sh [NAME...]
+#
+# inspect_ai is its own conformance checks, unchanged; mcp and smolagents, which bring none, are tests of ours. Each runs
+# as an ordinary user on a release build (or on SBX_LIBRARY), in a network namespace of its own, with pinned versions of
+# the framework in a venv that is kept in target/integrations. What they need comes from Python's and Debian's package
+# registries. Prints "NAME: N passed of M", and fails if that isn't all.
+set -eu
+cd "$(dirname "$0")/../.."
+. tests/setup/say.sh
+. tests/setup/packages.sh
+. tests/setup/toolchains.sh
+. tests/setup/runsc.sh
+
+[ "$(id -u)" = 0 ] || give_up "unpacking a Debian root needs root"
+[ $# != 0 ] || set -- inspect_ai mcp smolagents
+need_runsc
+need_packages mmdebstrap:mmdebstrap setpriv:util-linux ip:iproute2 /usr/bin/python3:python3
+need_packages "$(/usr/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')/ensurepip/__init__.py:python3-venv"
+nobody=54321
+kept=$(pwd)/target/integrations
+roots=$(pwd)/target/roots
+here=$(pwd)/tests/long/integrations
+
+if [ -z "${SBX_LIBRARY:-}" ]; then
+    need_rust
+    cargo build --quiet --release --locked
+    SBX_LIBRARY=$(pwd)/target/release/libsbx.so
+fi
+
+# root NAME PACKAGES: a root file system of the release that runs here, from the same sources.
+root() {
+    [ ! -e "$roots/$1.tar" ] || return 0
+    mkdir -p "$roots"
+    say "making a root with $2"
+    (
+        . /etc/os-release
+        set -- "$1" "$2" "$VERSION_CODENAME"
+        sources=$(find /etc/apt/sources.list* -type f -name '*.list' -o -type f -name '*.sources')
+        # shellcheck disable=SC2086 # words
+        mmdebstrap --quiet --variant=minbase --include="$2" "$3" "$roots/$1.part.tar" $sources
+        mv "$roots/$1.part.tar" "$roots/$1.tar"
+    )
+}
+
+# venv NAME PACKAGE...: a venv with these and the integration, unless it is there with the very same.
+venv() {
+    venv=$kept/$1
+    name=$1
+    shift
+    if [ "$(cat "$venv/what" 2>/dev/null)" != "$*" ]; then
+        say "installing $*"
+        rm -rf "$venv"
+        /usr/bin/python3 -m venv "$venv"
+        "$venv/bin/pip" install --quiet "$@" 'setuptools>=77'
+        printf '%s\n' "$*" >"$venv/what"
+    fi
+    # Of a copy, since setuptools writes beside what it builds.
+    rm -rf "$venv/source"
+    cp -r "examples/integrations/$name" "$venv/source"
+    "$venv/bin/pip" install --quiet --no-deps --no-build-isolation --force-reinstall "$venv/source"
+}
+
+# Whatever directories lie above the checkout, that user gets to read these. The store of images wants a directory of
+# its user's own below one that everybody may write to.
+home=$(mktemp -d /var/tmp/sbx-integrations.XXXXXX)
+trap 'rm -rf "$home"' EXIT
+trap 'exit 130' INT TERM
+cp "$SBX_LIBRARY" "$home/libsbx.so"
+cp "$SBX_RUNSC" "$home/runsc"
+cp -r examples/python/libsbx "$home/libsbx"
+cp -r "$here" "$home/tests"
+mkdir "$home/home" "$home/roots"
+chown "$nobody:$nobody" "$home" "$home/home"
+chmod 700 "$home"
+
+# inside VARIABLE=VALUE... PROGRAM ARGUMENT...
+inside() {
+    # shellcheck disable=SC2016 # the shell inside expands it
+    unshare --net sh -c 'ip link set lo up && exec "$@"' sh \
+        setpriv --reuid "$nobody" --regid "$nobody" --clear-groups --bounding-set=-all --inh-caps=-all \
+        env -i -C "$home/home" PATH=/usr/bin:/bin HOME="$home/home" PYTHONPATH="$home" PYTHONDONTWRITEBYTECODE=1 \
+        SBX_LIBRARY="$home/libsbx.so" SBX_RUNSC="$home/runsc" timeout 1200 env "$@"
+}
+
+failed=
+# suite NAME VARIABLE=VALUE...: runs its tests with pytest, and says how many passed.
+suite() {
+    name=$1
+    shift
+    cp -r "$kept/$name" "$home/$name"
+    report=$home/home/$name.xml
+    inside "$@" "$home/$name/bin/python" -m pytest -q --tb=short -p no:cacheprovider --junit-xml="$report" \
+        -c "$home/tests/$name/pytest.ini" "$home/tests/$name" || failed="$failed $name"
+    /usr/bin/python3 - "$name" "$report" <<'END_OF_PROGRAM'
+import sys
+import xml.etree.ElementTree as tree
+
+count = tree.parse(sys.argv[2]).getroot().find("testsuite").attrib
+whole = int(count["tests"])
+print(f"{sys.argv[1]}: {whole - sum(int(count[each]) for each in ('failures', 'errors', 'skipped'))} passed of {whole}")
+END_OF_PROGRAM
+}
+
+for wanted in "$@"; do
+    case $wanted in
+        inspect_ai)
+            root tools adduser,procps,python3
+            cp "$roots/tools.tar" "$home/roots/tools.tar"
+            chmod 644 "$home/roots/tools.tar"
+            venv inspect_ai inspect_ai==0.3.285 pytest==9.2.0 pytest-asyncio==1.5.0
+            suite inspect_ai SBX_TEST_ROOT="$home/roots/tools.tar"
+            ;;
+        mcp)
+            venv mcp mcp==2.3.0 pytest==9.2.0 pytest-asyncio==1.5.0
+            suite mcp
+            ;;
+        smolagents)
+            venv smolagents smolagents==1.26.0 numpy==2.4.6 pillow==13.0.0 pytest==9.2.0
+            suite smolagents
+            ;;
+        *) give_up "there is no integration named $wanted" ;;
+    esac
+done
+[ -z "$failed" ] || give_up "not all of it passed:$failed"
