@@ -56,8 +56,9 @@ async def _warm_stats(*args: str, **settings: Any) -> WarmStats:
         await _create(*args, _use=read, **settings)
     else:
         read(None)
-    values = {name: getattr(found, name) for name in WarmStats.__dataclass_fields__}
-    return WarmStats(**{name: native.decoded(each) if isinstance(each, bytes) else each for name, each in values.items()})
+    values: dict[str, Any] = {name: getattr(found, name) for name in WarmStats.__dataclass_fields__}
+    texts = {name: native.decoded(value) for name, value in values.items() if isinstance(value, bytes)}
+    return WarmStats(**{**values, **texts})
 
 
 keep_warm = Method(_keep_warm)
