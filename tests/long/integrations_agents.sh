@@ -14,7 +14,8 @@ cd "$(dirname "$0")/../.."
 [ "$#" -gt 0 ] || set -- deepagents swe-rex
 [ "$(id -u)" = 0 ] || give_up "running as another user needs root"
 need_runsc
-need_packages mmdebstrap:mmdebstrap setpriv:util-linux ip:iproute2 pip3:python3-pip
+need_packages mmdebstrap:mmdebstrap setpriv:util-linux ip:iproute2 /usr/bin/python3:python3
+need_packages "$(/usr/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')/ensurepip/__init__.py:python3-venv"
 library=${SBX_LIBRARY:-}
 if [ -z "$library" ]; then
     need_rust
@@ -75,7 +76,8 @@ tested() {
         setpriv --reuid "$nobody" --regid "$nobody" --clear-groups --bounding-set=-all --inh-caps=-all \
         env -i PATH=/usr/local/bin:/usr/bin:/bin HOME="$users_home" LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 \
         PYTHONPATH="$home/$name" SBX_LIBRARY="$home/libsbx.so" SBX_RUNSC="$home/runsc" INTEGRATION_ROOT="$home/python.tar" \
-        timeout 900 /usr/bin/python3 -m pytest -p no:cacheprovider --junit-xml="$users_home/$name.xml" --tb=short -q "$@") || status=$?
+        timeout 900 /usr/bin/python3 -m pytest -q --tb=short -p no:cacheprovider --junit-xml="$users_home/$name.xml" \
+        "$@") || status=$?
     python3 - "$name" "$users_home/$name.xml" <<'END'
 import sys, xml.etree.ElementTree as tree
 suite = tree.parse(sys.argv[2]).find("testsuite")
@@ -92,6 +94,7 @@ for wanted in "$@"; do
             installed deepagents deepagents==0.7.32 langchain-tests==1.1.9 pytest==9.2.0 pytest-asyncio==1.5.0
             python_root
             cp target/roots/python.tar "$home/python.tar"
+            chmod 644 "$home/python.tar"
             cp examples/integrations/deepagents/*.py tests/long/integrations/deepagents/*.py "$home/deepagents"
             tested deepagents -o asyncio_mode=auto "$home/deepagents/test_deepagents.py"
             ;;
