@@ -43,3 +43,10 @@ class _Action(BashAction):
 
 class _Command(Command):
     timeout: float | None = 5
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.name == "test_interrupt_pager":
+            reason = "bash's 'Killed' doesn't always come with the output of the next command"
+            item.add_marker(pytest.mark.xfail(strict=False, reason=reason))
