@@ -299,10 +299,9 @@ fi
 if [ -n "${SBX_LONG:-}" ]; then
     say "== long =="
     # Each installs what it takes below target/, and says so if that can't be had.
-    for name in deny msrv arm64 minimal miri tsan images packages; do
+    for name in deny msrv arm64 minimal miri tsan images packages integrations integrations_agents; do
         check "long/$name" sh "tests/long/$name.sh"
     done
-    check "long/integrations" sh tests/long/integrations.sh
     for name in client_hello dns wire tar layer registry dockerfile cidr events config; do
         check "long/fuzz/$name" sh fuzz/run.sh "$name" 180
     done

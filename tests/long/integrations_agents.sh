@@ -1,0 +1,118 @@
+#!/bin/sh
+# Frameworks of agents on their own tests, over examples/integrations: sh tests/long/integrations_agents.sh NAME...
+#
+# deepagents: langchain-tests' SandboxIntegrationTests. swe-rex: the tests of its runtime, from its source distribution.
+# Their versions are pinned below and installed below target/integrations. The tests run as an ordinary user in a network
+# namespace of their own, on a release build (or SBX_LIBRARY). The last line of each is "NAME: N passed of M".
+set -eu
+cd "$(dirname "$0")/../.."
+. tests/setup/say.sh
+. tests/setup/packages.sh
+. tests/setup/toolchains.sh
+. tests/setup/runsc.sh
+
+[ "$#" -gt 0 ] || set -- deepagents swe-rex
+[ "$(id -u)" = 0 ] || give_up "running as another user needs root"
+need_runsc
+need_packages mmdebstrap:mmdebstrap setpriv:util-linux ip:iproute2 /usr/bin/python3:python3
+need_packages "$(/usr/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')/ensurepip/__init__.py:python3-venv"
+library=${SBX_LIBRARY:-}
+if [ -z "$library" ]; then
+    need_rust
+    cargo build --quiet --release --locked
+    library=$(pwd)/target/release/libsbx.so
+fi
+nobody=54321
+kept=$(pwd)/target/integrations
+home=$(mktemp -d /var/tmp/sbx-integrations.XXXXXX)
+# That user's own, with mode 0700, as the store of images insists on below /var/tmp.
+users_home=$(mktemp -d /var/tmp/sbx-integrations-home.XXXXXX)
+trap 'rm -rf "$home" "$users_home"' EXIT
+trap 'exit 130' INT TERM
+chmod 755 "$home"
+chown "$nobody:$nobody" "$users_home"
+# Whatever directories lie above the checkout, that user gets to read these.
+cp "$library" "$home/libsbx.so"
+cp "$SBX_RUNSC" "$home/runsc"
+
+# installed NAME REQUIREMENT...: a venv with these and no others.
+installed() {
+    [ ! -e "$kept/$1/done" ] || return 0
+    (
+        name=$1
+        shift
+        say "installing" "$@"
+        rm -rf "${kept:?}/$name"
+        /usr/bin/python3 -m venv "$kept/$name"
+        "$kept/$name/bin/pip" install --quiet "$@"
+        touch "$kept/$name/done"
+    )
+}
+
+# A root of the release that runs here, with Python, from the same sources; images.sh makes the same one.
+python_root() {
+    [ ! -e target/roots/python.tar ] || return 0
+    mkdir -p target/roots
+    say "making a root with python3"
+    (
+        . /etc/os-release
+        sources=$(find /etc/apt/sources.list /etc/apt/sources.list.d -type f -name '*.list' -o -name '*.sources')
+        # shellcheck disable=SC2086 # words
+        mmdebstrap --quiet --variant=minbase --include=python3,python3-pip "$VERSION_CODENAME" \
+            target/roots/python.part.tar $sources
+        mv target/roots/python.part.tar target/roots/python.tar
+    )
+}
+
+# tested NAME PYTEST-ARGUMENT...: in $home/NAME, which is laid out as that user's; says how many passed.
+tested() {
+    name=$1
+    shift
+    cp -r examples/python/libsbx "$kept/$name"/lib/python3*/site-packages/. "$home/$name/"
+    chmod -R a+rX "$home/$name"
+    status=0
+    # shellcheck disable=SC2016 # the shell inside expands it
+    (cd "$users_home" && unshare --net sh -c 'ip link set lo up && exec "$@"' sh \
+        setpriv --reuid "$nobody" --regid "$nobody" --clear-groups --bounding-set=-all --inh-caps=-all \
+        env -i PATH=/usr/local/bin:/usr/bin:/bin HOME="$users_home" LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 \
+        PYTHONPATH="$home/$name" SBX_LIBRARY="$home/libsbx.so" SBX_RUNSC="$home/runsc" INTEGRATION_ROOT="$home/python.tar" \
+        timeout 900 /usr/bin/python3 -m pytest -q --tb=short -p no:cacheprovider --junit-xml="$users_home/$name.xml" \
+        "$@") || status=$?
+    python3 - "$name" "$users_home/$name.xml" <<'END'
+import sys, xml.etree.ElementTree as tree
+suite = tree.parse(sys.argv[2]).find("testsuite")
+total, failed, errors, skipped = (int(suite.get(each)) for each in ("tests", "failures", "errors", "skipped"))
+print(f"{sys.argv[1]}: {total - failed - errors - skipped} passed of {total}")
+END
+}
+
+failed=0
+for wanted in "$@"; do
+    mkdir "$home/$wanted"
+    case $wanted in
+        deepagents)
+            installed deepagents deepagents==0.7.32 langchain-tests==1.1.9 pytest==9.2.0 pytest-asyncio==1.5.0
+            python_root
+            cp target/roots/python.tar "$home/python.tar"
+            chmod 644 "$home/python.tar"
+            cp examples/integrations/deepagents/*.py tests/long/integrations/deepagents/*.py "$home/deepagents"
+            tested deepagents -o asyncio_mode=auto "$home/deepagents/test_deepagents.py"
+            ;;
+        swe-rex)
+            installed swe-rex swe-rex==1.4.0 aiohttp==3.14.5 pytest==9.2.0 pytest-asyncio==1.5.0
+            if [ ! -d "$kept/swe-rex/tests" ]; then
+                "$kept/swe-rex/bin/pip" download --quiet --no-deps --no-binary :all: --dest "$kept/swe-rex" swe-rex==1.4.0
+                tar -x --strip-components 1 -C "$kept/swe-rex" -f "$kept"/swe-rex/swe_rex-1.4.0.tar.gz swe_rex-1.4.0/tests
+            fi
+            cp examples/integrations/swe-rex/*.py "$home/swe-rex"
+            mkdir "$home/swe-rex/rextests"
+            cp tests/long/integrations/swe-rex/conftest.py "$kept/swe-rex/tests/test_execution.py" "$home/swe-rex/rextests"
+            touch "$home/swe-rex/rextests/__init__.py"
+            tested swe-rex -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=session \
+                -o asyncio_default_test_loop_scope=session "$home/swe-rex/rextests"
+            ;;
+        *) give_up "unknown integration $wanted" ;;
+    esac
+    [ "$status" = 0 ] || failed=1
+done
+exit "$failed"
