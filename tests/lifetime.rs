@@ -213,7 +213,7 @@ fn what_does_not_end_in_its_time_is_killed() {
     let runtime = runtime();
     let sandbox = runtime.create(&script("trap '' TERM; echo ready; while :; do sleep 0.01; done")).unwrap();
     eventually("it is ready", || !sandbox.captured(Stream::Stdout).unwrap().head.is_empty());
-    assert_eq!(sandbox.stop(0, Duration::ZERO).unwrap_err().code(), Code::Invalid);
+    assert_eq!(sandbox.stop(65, Duration::ZERO).unwrap_err().code(), Code::Invalid);
     sandbox.stop(15, Duration::from_secs(3600)).unwrap();
     assert!(sandbox.wait(Some(Duration::from_millis(100))).is_err());
     // No program is started any more.
