@@ -97,11 +97,11 @@ test("a directory is an image, and an image is copied", async () => {
 test("an exit snapshot is what a sandbox had at its end", async () => {
   const image = await importImage(tarball);
   const options = { image, exitSnapshot: "node/exit" };
-  const sandbox = await Sandbox.create(["/bin/sh", "-c", "echo kept >/etc/kept"], options);
+  const sandbox = await Sandbox.create(["/bin/sh", "-c", "echo ended >/etc/ended"], options);
   const kept = await sandbox.exitImage();
   assert.deepEqual([...kept.tags], ["docker.io/node/exit:latest"]);
-  const again = await Sandbox.create(["/bin/sh", "-c", "read line </etc/kept; echo $line"], { image: kept, stdout: "pipe" });
-  assert.equal(await all(again.stdout), "kept\n");
+  const again = await Sandbox.create(["/bin/sh", "-c", "read line </etc/ended; echo $line"], { image: kept, stdout: "pipe" });
+  assert.equal(await all(again.stdout), "ended\n");
   const given = await Sandbox.create(undefined, { image, exitSnapshot: true });
   given.terminate();
   await given.terminate();

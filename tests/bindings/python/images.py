@@ -119,11 +119,11 @@ class Images(unittest.TestCase):
     def test_an_exit_snapshot_is_what_a_sandbox_had_at_its_end(self):
         image = Image.from_path(self.tarball)
         for exit_snapshot in (dict(exit_snapshot="python/exit"), dict(experimental_options={"enable_exit_snapshot": True})):
-            with sbx.Sandbox.create("/bin/sh", "-c", "echo kept >/etc/kept; exit 3", image=image, **exit_snapshot) as sb:
+            with sbx.Sandbox.create("/bin/sh", "-c", "echo ended >/etc/ended; exit 3", image=image, **exit_snapshot) as sb:
                 kept = sb.get_exit_snapshot(timeout=90)
                 self.assertEqual(sb.returncode, 3)
-            with sbx.Sandbox.create("/bin/sh", "-c", "read line </etc/kept; echo $line", image=kept) as sb:
-                self.assertEqual(sb.stdout.read(), "kept\n")
+            with sbx.Sandbox.create("/bin/sh", "-c", "read line </etc/ended; echo $line", image=kept) as sb:
+                self.assertEqual(sb.stdout.read(), "ended\n")
         self.assertEqual(Image.from_name("python/exit").pull().info.tags, ("docker.io/python/exit:latest",))
         # The end of a `with` block takes it, too; a second terminate() gives it up.
         with sbx.Sandbox.create(image=image, exit_snapshot=True) as sb:
