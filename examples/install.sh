@@ -98,7 +98,16 @@ take_away() {
 }
 
 scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+# An installation that ends early leaves a list of what is there by then, for --uninstall and for the next one.
+leave() {
+    if [ -s "$scratch/installed" ] && [ ! -e "$scratch/complete" ]; then
+        directory share/libsbx
+        printf 'share/libsbx/manifest\n' | cat - "$scratch/before" "$scratch/installed" | sort -u >"$manifest.new"
+        mv -f "$manifest.new" "$manifest"
+    fi
+    rm -rf "$scratch"
+}
+trap leave EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 listed "$manifest" >"$scratch/before"
@@ -144,10 +153,10 @@ directory() {
 # place MODE FILE PATH: a file below the prefix, by a rename: a running program keeps what it has.
 place() {
     directory "$(dirname "$3")"
+    printf '%s\n' "$3" "$3.new" >>"$scratch/installed"
     cp "$2" "$root/$3.new"
     chmod "$1" "$root/$3.new"
     mv -f "$root/$3.new" "$root/$3"
-    printf '%s\n' "$3" >>"$scratch/installed"
 }
 
 # link TARGET PATH
@@ -196,9 +205,10 @@ done
 # Directories of an earlier installation are still ours; files of it that are no more go.
 printf 'share/libsbx/manifest\n' >>"$scratch/installed"
 grep '/$' "$scratch/before" >>"$scratch/installed" || :
-sort -u "$scratch/installed" >"$scratch/manifest"
+grep -v '\.new$' "$scratch/installed" | sort -u >"$scratch/manifest"
 sort -u "$scratch/before" | comm -23 - "$scratch/manifest" >"$scratch/gone"
 take_away "$scratch/gone"
 place 644 "$scratch/manifest" share/libsbx/manifest
+: >"$scratch/complete"
 refresh_loader
 say "installed below $root; sh examples/install.sh --uninstall with the same --prefix removes it"

@@ -41,6 +41,17 @@ uninstall() {
         ! sh examples/install.sh --destdir "$place" --prefix /usr --uninstall
 }
 
+# What was there by then is removed, although the installation ended early: here where a directory can't be made.
+interrupted() {
+    place=$work/interrupted
+    mkdir -p "$place/usr"
+    echo mine >"$place/usr/libexec"
+    ! sh examples/install.sh --destdir "$place" --prefix /usr --built "$bindings/built" &&
+        [ -e "$place/usr/include/sbx.h" ] &&
+        sh examples/install.sh --destdir "$place" --prefix /usr --uninstall &&
+        [ "$(find "$place")" = "$(printf '%s\n' "$place" "$place/usr" "$place/usr/libexec")" ]
+}
+
 # The prefix, and nothing of this checkout.
 installed_pkg_config() {
     PKG_CONFIG_PATH=$prefix/lib/pkgconfig pkg-config "$@" sbx
@@ -120,6 +131,7 @@ if wanted_any install/uninstall install/c install/c-static install/cpp install/c
     built_debug >"$logs/install-built.log" 2>&1 || record_status "install: the library's files" 1 "$logs/install-built.log"
     install_library >"$logs/install-library.log" 2>&1 || record_status "install: the library" 1 "$logs/install-library.log"
     check "install/uninstall" uninstall
+    check "install/interrupted" interrupted
     check "install/c builds" install_c
     check "install/cmake builds" install_cmake
     check "install/go builds" install_go
