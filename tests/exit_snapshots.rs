@@ -95,7 +95,8 @@ fn each_end_leaves_an_image() {
             panic!("{all:?}")
         };
         assert_eq!(id, image.id());
-        assert_eq!(image.info().tags, [format!("docker.io/tests/exit:{number}")]);
+        // Two ends in one second leave the same image, which has both names.
+        assert!(image.info().tags.contains(&format!("docker.io/tests/exit:{number}")));
         assert_eq!(content(&store, &image, "/kept; ls /etc | grep motd; ls /tmp"), "kept\n");
         // And of that one, too.
         let mut again = saved(&image, "echo more >>/kept");
