@@ -2122,7 +2122,7 @@ int sbx_runtime_warm_stats(struct sbx_runtime *runtime,
 // `tag` is a name for the image, or NULL. The sandbox must have been started from an image (sbx_config_set_image); the new
 // one has the same settings. It is one image, however many snapshots it came from, and needs none of them.
 //
-// The programs are paused while gVisor writes what they have changed: about 30 ms, and a second for a gigabyte; 50 seconds
+// The programs are paused while gVisor writes what they have changed: about 30 ms, and 2 seconds for a gigabyte; 50 seconds
 // at most. Connections and tunnels stay open. The programs go on whatever happens, while the changes are merged with the
 // image below. Files are as they are at one moment; what a program holds in its own memory is not in them.
 //

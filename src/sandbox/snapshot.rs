@@ -31,7 +31,7 @@ impl Sandbox {
     /// Stores what is in its root file system as a new image, and waits for that. `tag` is a name for it.
     ///
     /// The sandbox must have been started from an image. Its programs are paused while their changes are written (some 30
-    /// ms, and about a second for a gigabyte); its connections stay open. They go on before the changes are merged with the
+    /// ms, and up to two seconds for a gigabyte); its connections stay open. They go on before the changes are merged with the
     /// image. What is mounted is not in a snapshot: /tmp, /dev, /dev/shm, mounted directories and images. Neither are
     /// sockets, and extended attributes; times of modification are rounded to seconds.
     ///
