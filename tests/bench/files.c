@@ -13,19 +13,9 @@
 #include <signal.h>
 #include <sys/socket.h>
 
-#include "client/common.h"
-#include "sbx.h"
+#include "host.h"
 
-static sbx_error error = SBX_ERROR_INIT;
 static char piece[1 << 20];
-
-static void must(int result, const char *what)
-{
-    if (result >= 0)
-        return;
-    fprintf(stderr, "%s: %d: %s\n", what, result, error.message);
-    exit(1);
-}
 
 static void await(int fd, short events)
 {

@@ -27,25 +27,14 @@
 #include <stdbool.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 
-#include "client/common.h"
-#include "sbx.h"
+#include "host.h"
+#include "peer.h"
 
 enum { SINK, SOURCE, ECHO, HOLD, KINDS };
 static const char *const kinds[KINDS] = {"sink", "source", "echo", "hold"};
 static const uint32_t plain_base = 7001, encrypted_base = 7011;
 static const char mounted[] = "/bench/server";
-
-static sbx_error error = SBX_ERROR_INIT;
-
-static void must(int result, const char *what)
-{
-    if (result >= 0)
-        return;
-    fprintf(stderr, "%s: %d: %s\n", what, result, error.message);
-    exit(1);
-}
 
 /* Whole reads from a stream of a sandbox, whether or not its descriptor blocks; half a minute each. */
 static int stream_read(int fd, char *data, size_t length)
@@ -186,35 +175,6 @@ static int times(int argc, char **argv)
     return 0;
 }
 
-static FILE *to_raw, *from_raw;
-static pid_t raw;
-
-/* Before the library is used: it refuses children of fork. */
-static void start_raw(char *const *command)
-{
-    int request[2], answer[2];
-    if (pipe(request) < 0 || pipe(answer) < 0)
-        die("pipe");
-    raw = fork();
-    if (raw < 0)
-        die("fork");
-    if (raw == 0) {
-        dup2(request[0], STDIN_FILENO);
-        dup2(answer[1], STDOUT_FILENO);
-        close(request[0]), close(request[1]), close(answer[0]), close(answer[1]);
-        execv(command[0], command);
-        die("%s can't be executed", command[0]);
-    }
-    close(request[0]);
-    close(answer[1]);
-    fcntl(request[1], F_SETFD, FD_CLOEXEC);
-    fcntl(answer[0], F_SETFD, FD_CLOEXEC);
-    to_raw = fdopen(request[1], "w");
-    from_raw = fdopen(answer[0], "r");
-    if (to_raw == NULL || from_raw == NULL)
-        die("fdopen");
-}
-
 static void one_of_theirs(int is_warm)
 {
     long long first, gone;
@@ -251,9 +211,7 @@ static int lifecycle(int argc, char **argv)
         one_of_theirs(1);
     }
     sbx_config_free(config);
-    fclose(to_raw);
-    fclose(from_raw);
-    waitpid(raw, NULL, 0);
+    stop_raw();
     return 0;
 }
 
@@ -296,9 +254,7 @@ static int exec_in_turns(int argc, char **argv)
                    (long long)(over - before) / 1000, theirs);
     }
     sbx_exec_config_free(exec);
-    fclose(to_raw);
-    fclose(from_raw);
-    waitpid(raw, NULL, 0);
+    stop_raw();
     must(sbx_terminate(sandbox, &error), "sbx_terminate");
     must(sbx_wait(sandbox, 10000, NULL, &error), "sbx_wait");
     sbx_sandbox_free(sandbox);

@@ -15,20 +15,9 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <sys/wait.h>
 
-#include "client/common.h"
-#include "sbx.h"
-
-static sbx_error error = SBX_ERROR_INIT;
-
-static void must(int result, const char *what)
-{
-    if (result >= 0)
-        return;
-    fprintf(stderr, "%s: %d: %s\n", what, result, error.message);
-    exit(1);
-}
+#include "host.h"
+#include "peer.h"
 
 static void read_byte(int fd)
 {
@@ -97,38 +86,12 @@ static int pull(int argc, char **argv)
     return 0;
 }
 
-static FILE *to_raw, *from_raw;
-
-/* Before the library is used: it refuses children of fork. */
-static pid_t start_raw(char *const *command)
-{
-    int request[2], answer[2];
-    if (pipe2(request, O_CLOEXEC) < 0 || pipe2(answer, O_CLOEXEC) < 0)
-        die("pipe");
-    pid_t raw = fork();
-    if (raw < 0)
-        die("fork");
-    if (raw == 0) {
-        dup2(request[0], STDIN_FILENO);
-        dup2(answer[1], STDOUT_FILENO);
-        execv(command[0], command);
-        die("%s can't be executed", command[0]);
-    }
-    close(request[0]);
-    close(answer[1]);
-    to_raw = fdopen(request[1], "w");
-    from_raw = fdopen(answer[0], "r");
-    if (to_raw == NULL || from_raw == NULL)
-        die("fdopen");
-    return raw;
-}
-
 static int lifecycle(int argc, char **argv)
 {
     if (argc < 6)
         return -1;
     long runs = number(argv[2], 1, 100000);
-    pid_t raw = start_raw(argv + 5);
+    start_raw(argv + 5);
     sbx_image *image = image_of(argv[4]);
     sbx_config *configs[] = {config_of(image, NULL, "byte"), config_of(NULL, argv[3], "byte")};
     const char *const names[] = {"image", "directory"};
@@ -153,9 +116,7 @@ static int lifecycle(int argc, char **argv)
     }
     sbx_config_free(configs[0]);
     sbx_config_free(configs[1]);
-    fclose(to_raw);
-    fclose(from_raw);
-    waitpid(raw, NULL, 0);
+    stop_raw();
     return 0;
 }
 
