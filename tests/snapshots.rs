@@ -16,27 +16,14 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use common::images::{BUSYBOX, Tar, TestStore};
+use common::busybox::{config, import, root, shell};
+use common::images::TestStore;
 use common::{PATIENCE, eventually, processes_with};
-use sbx::{
-    Code, Config, Event, Exec, ExitReason, Image, ImageOptions, LimitMode, PortKind, Queue, Sandbox, Stdio,
-    Stream,
-};
-
-/// What busybox is called as.
-const APPLETS: &[&str] = &[
-    "cat", "chmod", "chown", "dd", "echo", "find", "head", "ln", "ls", "md5sum", "mkdir", "mkfifo", "mv",
-    "rm", "sh", "sleep", "stat", "touch", "tr", "true", "truncate", "wc", "xargs",
-];
+use sbx::{Code, Config, Event, Exec, ExitReason, Image, LimitMode, PortKind, Queue, Sandbox, Stdio, Stream};
 
 /// A root file system with something to change, as an image.
 fn base(store: &TestStore) -> Image {
-    let busybox = fs::read(BUSYBOX).expect("busybox-static is installed by tests/run.sh");
-    let mut tar = Tar::default()
-        .directory("bin", 0o755, (0, 0))
-        .file("bin/busybox", 0o755, (0, 0), &busybox)
-        .directory("etc", 0o755, (0, 0))
-        .file("etc/motd", 0o644, (0, 0), b"below\n")
+    let tar = root()
         .file("etc/gone", 0o600, (5, 6), b"not for long\n")
         .directory("lower", 0o750, (1000, 1001))
         .file("lower/one", 0o640, (1000, 1001), b"one\n")
@@ -49,38 +36,12 @@ fn base(store: &TestStore) -> Image {
         .file("replaced/file", 0o644, (0, 0), b"file\n")
         .file("linked", 0o644, (0, 0), b"linked\n")
         .hard_link("linked-too", "linked");
-    for applet in APPLETS {
-        tar = tar.symlink(&format!("bin/{applet}"), "busybox");
-    }
-    fs::write(store.scratch.0.join("root.tar"), tar.finish()).unwrap();
-    store.runtime.import_image(store.scratch.0.join("root.tar"), &ImageOptions::new()).unwrap()
+    import(store, tar)
 }
 
 /// A sandbox on an image, without a program of its own.
 fn start(store: &TestStore, image: &Image) -> Sandbox {
-    let mut config = Config::new();
-    config.set_image(image).unwrap().set_no_command().unwrap();
-    config.set_env("PATH", "/bin").unwrap();
-    store.runtime.create(&config).unwrap()
-}
-
-/// Runs a script that ends well, and returns what it says.
-fn shell(sandbox: &Sandbox, script: &str) -> String {
-    let mut exec = Exec::new();
-    exec.set_command(["/bin/sh", "-c", script]).unwrap();
-    exec.set_stdio(Stream::Stdout, Stdio::capture()).unwrap();
-    exec.set_stdio(Stream::Stderr, Stdio::Merged).unwrap();
-    let program = sandbox.exec(&exec).unwrap();
-    let exit = program.wait(PATIENCE).unwrap();
-    let captured = loop {
-        let captured = program.captured(Stream::Stdout).unwrap();
-        if captured.complete {
-            break captured;
-        }
-    };
-    let said = String::from_utf8_lossy(&[captured.head, captured.tail].concat()).into_owned();
-    assert_eq!((exit.reason, exit.code), (ExitReason::Exited, 0), "{script}: {said}");
-    said
+    store.runtime.create(&config(image)).unwrap()
 }
 
 /// A script in the background, which goes on.
