@@ -148,16 +148,6 @@ impl ImageListObject {
     }
 }
 
-/// Begins something with the images of a runtime.
-unsafe fn begin(
-    runtime: *mut sbx_runtime,
-    rest: Begin,
-    start: impl FnOnce(&Runtime, Events<'_>) -> Result<Work>,
-) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { rest.freely(|events| start(&runtime::of(runtime)?, events)) }
-}
-
 /// Pulls an image from a registry into the store: sbx_operation_image.
 ///
 /// `reference` is as docker has it: "python:3.12", "registry.example:5000/team/app@sha256:...". Nothing but the manifest
@@ -196,7 +186,7 @@ pub unsafe extern "C" fn sbx_image_pull_begin(
         Ok(Work::Image(runtime.pull_image_begin(reference, &options, events)?))
     };
     // SAFETY: as the caller promises.
-    unsafe { begin(runtime, Begin { queue, cookie, operation, error }, start) }
+    unsafe { runtime::begin(runtime, Begin { queue, cookie, operation, error }, start) }
 }
 
 /// Stores an image that is in files: sbx_operation_image.
@@ -237,7 +227,7 @@ pub unsafe extern "C" fn sbx_image_import_begin(
         Ok(Work::Image(runtime.import_image_begin(source, &options, events)?))
     };
     // SAFETY: as the caller promises.
-    unsafe { begin(runtime, Begin { queue, cookie, operation, error }, start) }
+    unsafe { runtime::begin(runtime, Begin { queue, cookie, operation, error }, start) }
 }
 
 /// A descriptor of the host's, as one of our own.
@@ -270,7 +260,7 @@ pub unsafe extern "C" fn sbx_image_find_begin(
         Ok(Work::Image(runtime.find_image_begin(name, events)?))
     };
     // SAFETY: as the caller promises.
-    unsafe { begin(runtime, Begin { queue, cookie, operation, error }, start) }
+    unsafe { runtime::begin(runtime, Begin { queue, cookie, operation, error }, start) }
 }
 
 /// Lists the store's images: sbx_operation_images. The rest is as for sbx_image_pull_begin.
@@ -287,7 +277,7 @@ pub unsafe extern "C" fn sbx_image_list_begin(
 ) -> c_int {
     let start = |runtime: &Runtime, events: Events<'_>| Ok(Work::Images(runtime.list_images_begin(events)?));
     // SAFETY: as the caller promises.
-    unsafe { begin(runtime, Begin { queue, cookie, operation, error }, start) }
+    unsafe { runtime::begin(runtime, Begin { queue, cookie, operation, error }, start) }
 }
 
 /// Gives an image of the store one more name: `tag`, a reference without a digest. Another image that has that name loses
@@ -314,7 +304,7 @@ pub unsafe extern "C" fn sbx_image_tag_begin(
         Ok(Work::Done(runtime.tag_image_begin(name, tag, events)?))
     };
     // SAFETY: as the caller promises.
-    unsafe { begin(runtime, Begin { queue, cookie, operation, error }, start) }
+    unsafe { runtime::begin(runtime, Begin { queue, cookie, operation, error }, start) }
 }
 
 /// Removes an image from the store: by one of its names, which is all that goes if it has others; by its id with all of
@@ -341,7 +331,7 @@ pub unsafe extern "C" fn sbx_image_remove_begin(
         Ok(Work::Done(runtime.remove_image_begin(name, events)?))
     };
     // SAFETY: as the caller promises.
-    unsafe { begin(runtime, Begin { queue, cookie, operation, error }, start) }
+    unsafe { runtime::begin(runtime, Begin { queue, cookie, operation, error }, start) }
 }
 
 /// Removes images until the store has at most `max_bytes`: 0 removes all. Those that builds have left without a name go
@@ -365,7 +355,7 @@ pub unsafe extern "C" fn sbx_image_prune_begin(
         Ok(Work::Pruned(runtime.prune_images_begin(max_bytes, events)?))
     };
     // SAFETY: as the caller promises.
-    unsafe { begin(runtime, Begin { queue, cookie, operation, error }, start) }
+    unsafe { runtime::begin(runtime, Begin { queue, cookie, operation, error }, start) }
 }
 
 /// Reads what is known of an image, as it was when the handle was made.

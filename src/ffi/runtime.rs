@@ -75,6 +75,19 @@ pub(super) fn of(runtime: *const sbx_runtime) -> Result<Runtime> {
     if runtime.is_null() { Runtime::shared() } else { Ok(Runtime::clone(&*handle::get::<Runtime>(runtime)?)) }
 }
 
+/// Begins something of a runtime's, or of the default one's.
+///
+/// # Safety
+/// As for [`Begin::freely`].
+pub(super) unsafe fn begin(
+    runtime: *mut sbx_runtime,
+    rest: Begin,
+    start: impl FnOnce(&Runtime, Events<'_>) -> Result<Work>,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe { rest.freely(|events| start(&of(runtime)?, events)) }
+}
+
 unsafe fn read(config: *const sbx_runtime_config) -> Result<RuntimeConfig> {
     const ZERO: sbx_runtime_config = sbx_runtime_config {
         size: 0,

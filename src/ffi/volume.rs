@@ -167,16 +167,6 @@ pub unsafe extern "C" fn sbx_config_add_volume(
     })
 }
 
-/// Begins something with the volumes of a runtime.
-unsafe fn begin(
-    runtime: *mut sbx_runtime,
-    rest: Begin,
-    start: impl FnOnce(&Runtime, Events<'_>) -> Result<Work>,
-) -> c_int {
-    // SAFETY: as the caller promises.
-    unsafe { rest.freely(|events| start(&runtime::of(runtime)?, events)) }
-}
-
 /// Makes a volume: sbx_operation_volumes has it. One that exists is left as it is, or with SBX_VOLUME_EXCLUSIVE in `flags`
 /// SBX_EEXISTS.
 ///
@@ -207,7 +197,7 @@ pub unsafe extern "C" fn sbx_volume_create_begin(
         Ok(Work::Volume(runtime.create_volume_begin(name, flags & SBX_VOLUME_EXCLUSIVE == 0, events)?))
     };
     // SAFETY: as the caller promises.
-    unsafe { begin(runtime, Begin { queue, cookie, operation, error }, start) }
+    unsafe { runtime::begin(runtime, Begin { queue, cookie, operation, error }, start) }
 }
 
 /// Looks a volume up: sbx_operation_volumes has it. SBX_ENOTFOUND if there is none of that name. The rest is as for
@@ -231,7 +221,7 @@ pub unsafe extern "C" fn sbx_volume_find_begin(
         Ok(Work::Volume(runtime.find_volume_begin(name, events)?))
     };
     // SAFETY: as the caller promises.
-    unsafe { begin(runtime, Begin { queue, cookie, operation, error }, start) }
+    unsafe { runtime::begin(runtime, Begin { queue, cookie, operation, error }, start) }
 }
 
 /// Lists the volumes by name: sbx_operation_volumes. The bytes that they take aren't counted, which would take as long as
@@ -250,7 +240,7 @@ pub unsafe extern "C" fn sbx_volume_list_begin(
     let start =
         |runtime: &Runtime, events: Events<'_>| Ok(Work::Volumes(runtime.list_volumes_begin(events)?));
     // SAFETY: as the caller promises.
-    unsafe { begin(runtime, Begin { queue, cookie, operation, error }, start) }
+    unsafe { runtime::begin(runtime, Begin { queue, cookie, operation, error }, start) }
 }
 
 /// Removes a volume with everything in it; no link is followed.
@@ -277,7 +267,7 @@ pub unsafe extern "C" fn sbx_volume_remove_begin(
         Ok(Work::Done(runtime.remove_volume_begin(name, events)?))
     };
     // SAFETY: as the caller promises.
-    unsafe { begin(runtime, Begin { queue, cookie, operation, error }, start) }
+    unsafe { runtime::begin(runtime, Begin { queue, cookie, operation, error }, start) }
 }
 
 /// How many volumes are in the list.

@@ -12,7 +12,7 @@ use super::helper::{Helper, LayerInput, Summary, Whiteouts};
 use super::options::ImageLimits;
 use super::progress::Progress;
 use super::service::Shared;
-use super::store::{Origin, OriginKind, Temporary, id_of_file};
+use super::store::{Origin, OriginKind, id_of_file};
 use crate::error::{Context, Result};
 use crate::event::operation::Completion;
 
@@ -79,7 +79,7 @@ impl Take {
         archive.check_space(changed.saturating_mul(2).saturating_add(base_bytes))?;
         progress.set_total(changed.saturating_add(base_bytes));
         progress.step("writing the changes");
-        let (written, paused) = source.write(duplicate(&archive)?, limits.bytes, ended)?;
+        let (written, paused) = source.write(archive.duplicate()?, limits.bytes, ended)?;
         progress.set_total(written.saturating_add(base_bytes));
         progress.step("merging");
         let output = store.temporary("snapshot")?;
@@ -89,7 +89,7 @@ impl Take {
         drop(count);
         let mut count = progress.counter(written);
         let mut watch = Watch { cancelled: ended, progress: &mut count };
-        let layer = LayerInput { fd: duplicate(&archive)?, range: Some((0, written)) };
+        let layer = LayerInput { fd: archive.duplicate()?, range: Some((0, written)) };
         helper.layer(layer, None, Whiteouts::Devices, &mut watch)?;
         let Summary { content_bytes: bytes, entries, .. } = helper.finish(&mut watch)?;
         drop(archive);
@@ -102,8 +102,4 @@ impl Take {
         let skipped = u64::try_from(left_out.len()).unwrap_or(u64::MAX);
         Ok(Snapshot { image: Image::open(stored)?, paused, bytes, entries, skipped, left_out })
     }
-}
-
-fn duplicate(file: &Temporary) -> Result<OwnedFd> {
-    file.file().try_clone().map(OwnedFd::from).context("a descriptor of a temporary file")
 }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -175,7 +174,7 @@ impl<'a> Workshop<'a> {
         let archive = self.shared.store()?.temporary("changes")?;
         archive.check_space(changed.saturating_mul(2))?;
         progress.step("writing the changes");
-        let (bytes, _) = source.write(duplicate(&archive)?, ImageLimits::default().bytes, self.ended())?;
+        let (bytes, _) = source.write(archive.duplicate()?, ImageLimits::default().bytes, self.ended())?;
         Ok(Changes { archive, bytes })
     }
 
@@ -254,7 +253,7 @@ impl Layers<'_> {
         progress.step(what);
         let mut count = progress.counter(bytes);
         let mut watch = Watch { cancelled: self.workshop.ended(), progress: &mut count };
-        let input = LayerInput { fd: duplicate(file)?, range: Some((0, bytes)) };
+        let input = LayerInput { fd: file.duplicate()?, range: Some((0, bytes)) };
         self.helper.layer(input, None, whiteouts, &mut watch)
     }
 }
@@ -281,10 +280,6 @@ impl Write for Counted<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-fn duplicate(file: &Temporary) -> Result<OwnedFd> {
-    file.file().try_clone().map(OwnedFd::from).context("a descriptor of a temporary file")
 }
 
 impl fmt::Debug for Workshop<'_> {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -55,6 +55,11 @@ impl Temporary {
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// One more descriptor of it.
+    pub(crate) fn duplicate(&self) -> Result<OwnedFd> {
+        self.file().try_clone().map(OwnedFd::from).context("a descriptor of a temporary file")
     }
 
     /// The file now has another name, and stays.
