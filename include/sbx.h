@@ -2138,7 +2138,7 @@ int sbx_runtime_warm_stats(struct sbx_runtime *runtime,
 //
 // Returns 0; SBX_EUNSUPPORTED (it was not started from an image: import its directory as one), SBX_EINVALID (the tag),
 // SBX_ESTATE (it has ended), SBX_ECLOSED, SBX_ELIMIT. The operation's own errors: SBX_ELIMIT (a file, or all of them, are
-// too large), SBX_ESTATE (another snapshot of it is being taken, or one that was cancelled is still ending; or the sandbox
+// too large), SBX_ESTATE (another snapshot of it is running, or a cancelled one has not ended yet; or the sandbox
 // has ended), SBX_ETIMEDOUT, SBX_EIMAGE, SBX_ESYSTEM (a full disk), SBX_EENGINE (it can't be resumed, and ends).
 int sbx_sandbox_snapshot_begin(struct sbx_sandbox *sandbox,
                                const char *tag,

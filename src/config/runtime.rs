@@ -58,16 +58,16 @@ impl RuntimeConfig {
         self
     }
 
-    /// Keeps images in this directory. It is made if it isn't there; it and the directories above must be writable by
-    /// nobody but this user and root.
+    /// Keeps images in this directory. It is made if it isn't there; it and the directories above must be writable
+    /// only by this user and root.
     #[must_use]
     pub fn image_directory(mut self, path: impl Into<PathBuf>) -> Self {
         self.image_directory = Some(path.into());
         self
     }
 
-    /// Keeps volumes in this directory. It is made if it isn't there; it and the directories above must be writable by
-    /// nobody but this user and root.
+    /// Keeps volumes in this directory. It is made if it isn't there; it and the directories above must be writable
+    /// only by this user and root.
     #[must_use]
     pub fn volume_directory(mut self, path: impl Into<PathBuf>) -> Self {
         self.volume_directory = Some(path.into());

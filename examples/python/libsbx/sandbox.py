@@ -314,8 +314,8 @@ class Sandbox:
 
     @both
     async def stop(self, *, grace: float = 10, signal: int | None = None, wait: bool = False) -> int | None:
-        """Ends it in good order: sends its program the signal (the image's, or SIGTERM), accepts no further connection,
-        and kills what is left after `grace` seconds, at once with 0. The exit code is the program's own, or 137."""
+        """Stops it gracefully: sends its program the signal (the image's, or SIGTERM), accepts no more connections, and
+        kills what is left after `grace` seconds, at once with 0. The exit code is the program's own, or 137."""
         number = 0 if signal is None else signal_number(signal)
         return await self._end(wait, "stop", number, 0 if grace == 0 else milliseconds("grace", grace))
 

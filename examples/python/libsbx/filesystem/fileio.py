@@ -17,8 +17,8 @@ _MODES = {"r", "r+", "w", "w+", "a", "a+", "x", "x+"}
 
 
 class FileIO:
-    """An open file of a sandbox: Sandbox.open(). All of it is in memory, up to 100 MiB, as it was when it was opened. What
-    is written gets there by flush() and close(), which write the whole file; sb.filesystem has what is larger."""
+    """An open file in a sandbox, from Sandbox.open(). Opening reads the whole file, up to 100 MiB, into memory; flush() and
+    close() write the whole file back. For larger files use sb.filesystem."""
 
     def __init__(self, sandbox: Sandbox, path: str, mode: str) -> None:
         kind = mode.replace("b", "", 1) if isinstance(mode, str) else ""
