@@ -2,9 +2,10 @@
 //!
 //! A setter returns its error at once and also keeps it: [`Config::check`] and the creation of a sandbox return the first
 //! one, so a program may set everything and check once. A refused value changes nothing else. Rules between several
-//! settings are checked by `check`.
+//! settings are in `check`.
 
 mod certificate;
+mod check;
 pub(crate) mod egress;
 mod environment;
 pub(crate) mod exec;
@@ -15,6 +16,7 @@ mod nameserver;
 mod port;
 mod probe;
 mod program;
+mod read;
 mod rules;
 mod runtime;
 mod service;
@@ -26,7 +28,7 @@ mod warm;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
@@ -54,7 +56,7 @@ pub(crate) use warm::StartKey;
 use crate::error::{Error, Result};
 use crate::event::Queue;
 use crate::first_error::FirstError;
-use crate::policy::{Policy, PolicyMode};
+use crate::policy::Policy;
 
 /// The default lifetime, as in Modal.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
@@ -217,249 +219,15 @@ impl Config {
         })
     }
 
-    /// Returns the first refused value, or the first broken rule between settings.
-    pub fn check(&self) -> Result<()> {
-        self.resolved()?.check_rules()
-    }
-
-    fn check_rules(&self) -> Result<()> {
-        program::fits_with("command", &self.command, self.env.bytes())?;
-        if let Some(Probe::Exec { command, .. }) = &self.probe {
-            program::fits_with("readiness probe: command", command, self.env.bytes())?;
-        }
-        let streams = [self.stdin, self.stdout, self.stderr];
-        if self.command.is_empty() && streams.iter().any(|stream| *stream != Stdio::Null) {
-            return Err(Error::invalid(
-                "command: must be set for streams, which belong to its program; programs that are executed later have \
-                 streams of their own",
-            ));
-        }
-        if self.policy.mode() == PolicyMode::Blocked {
-            if let Some(port) = self.ports.first() {
-                return Err(Error::invalid(format!(
-                    "port {}: a blocked policy allows no ports",
-                    port.container_port()
-                )));
-            }
-            if let Some(service) = self.host_services.first() {
-                return Err(Error::invalid(format!(
-                    "host service {}: a blocked policy allows none, for there is no network",
-                    service.port
-                )));
-            }
-            if self.inbound.is_some() {
-                return Err(Error::invalid(
-                    "inbound_cidr_allowlist: a blocked policy allows none, not even an empty one",
-                ));
-            }
-        }
-        if self.image.is_some() && self.rootfs.is_some() {
-            return Err(Error::invalid(
-                "image: must not be set together with a rootfs directory; set one, not both",
-            ));
-        }
-        if self.exit_snapshot.is_some() && self.image.is_none() {
-            return Err(Error::invalid(
-                "exit snapshot: needs a sandbox on an image; import its root directory as an image, and start from that",
-            ));
-        }
-        if self.certificate.is_some() && !self.tls_names.is_empty() {
-            return Err(Error::invalid(
-                "tls name: must not be set together with the host's own certificate; set names or a certificate, not both",
-            ));
-        }
-        Ok(())
+    /// Leaves /tmp to the root file system.
+    pub(crate) fn keep_tmp_in_root(&mut self) {
+        self.tmp_in_root = true;
     }
 }
 
 impl FirstError for Config {
     fn keep_error(&mut self, error: &Error) {
         self.bad.get_or_insert_with(|| error.clone());
-    }
-}
-
-/// For the rest of the crate.
-impl Config {
-    pub(crate) fn command(&self) -> &[String] {
-        &self.command
-    }
-
-    pub(crate) fn env(&self) -> &Environment {
-        &self.env
-    }
-
-    pub(crate) fn workdir(&self) -> &str {
-        self.workdir.as_deref().unwrap_or("/")
-    }
-
-    /// `None` is the sandbox's root.
-    pub(crate) fn user(&self) -> Option<&User> {
-        self.user.as_ref()
-    }
-
-    pub(crate) fn hostname(&self) -> Option<&str> {
-        self.hostname.as_deref()
-    }
-
-    pub(crate) fn name(&self) -> Option<&str> {
-        self.name.as_deref()
-    }
-
-    pub(crate) fn tags(&self) -> &BTreeMap<String, String> {
-        &self.tags
-    }
-
-    pub(crate) fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
-    pub(crate) fn idle_timeout(&self) -> Option<Duration> {
-        self.idle_timeout
-    }
-
-    pub(crate) fn rootfs(&self) -> Option<&Path> {
-        self.rootfs.as_deref()
-    }
-
-    /// The signal that asks its program to end: the image's, or SIGTERM.
-    pub(crate) fn stop_signal(&self) -> i32 {
-        self.image.as_ref().and_then(RootImage::stop_signal).unwrap_or(libc::SIGTERM)
-    }
-
-    /// The image that is the root file system.
-    pub(crate) fn image(&self) -> Option<&RootImage> {
-        self.image.as_ref()
-    }
-
-    /// Whether a snapshot is taken at the end, and the name that it gets.
-    pub(crate) fn exit_snapshot(&self) -> Option<&Option<String>> {
-        self.exit_snapshot.as_ref()
-    }
-
-    /// What is set of that which decides what runs on which files, and so what a program leaves behind: its name, for errors.
-    pub(crate) fn said_of_what_runs(&self) -> Option<&'static str> {
-        // Each field is named, so that a new one is decided about.
-        let Self {
-            command,
-            entrypoint,
-            has_no_command: _,
-            env,
-            workdir,
-            user,
-            hostname,
-            name,
-            tags: _,
-            timeout: _,
-            idle_timeout: _,
-            rootfs,
-            image,
-            mounts,
-            image_mounts,
-            tmp_in_root: _,
-            volumes,
-            ports,
-            inbound: _,
-            certificate: _,
-            tls_names: _,
-            policy: _,
-            egress_limits: _,
-            host_services: _,
-            nameservers: _,
-            mtu: _,
-            limits: _,
-            stdin: _,
-            stdout: _,
-            stderr: _,
-            probe,
-            exit_snapshot,
-            queue: _,
-            bad: _,
-        } = self;
-        let said = [
-            ("command", !command.is_empty()),
-            ("entrypoint", entrypoint.is_some()),
-            ("image", image.is_some()),
-            ("rootfs", rootfs.is_some()),
-            ("environment", env.iter().next().is_some()),
-            ("working directory", workdir.is_some()),
-            ("user", user.is_some()),
-            ("hostname", hostname.is_some()),
-            ("mounts", !mounts.is_empty() || !image_mounts.is_empty()),
-            ("volumes", !volumes.is_empty()),
-            ("ports", !ports.is_empty()),
-            ("readiness probe", probe.is_some()),
-            ("exit snapshot", exit_snapshot.is_some()),
-            ("name", name.is_some()),
-        ];
-        said.into_iter().find_map(|(what, is_set)| is_set.then_some(what))
-    }
-
-    pub(crate) fn mounts(&self) -> &[Mount] {
-        &self.mounts
-    }
-
-    pub(crate) fn image_mounts(&self) -> &[ImageMount] {
-        &self.image_mounts
-    }
-
-    /// Whether /tmp belongs to the root file system, as for steps of a build: what one leaves there, the next one has.
-    pub(crate) fn has_tmp_in_root(&self) -> bool {
-        self.tmp_in_root
-    }
-
-    /// Leaves /tmp to the root file system.
-    pub(crate) fn keep_tmp_in_root(&mut self) {
-        self.tmp_in_root = true;
-    }
-
-    pub(crate) fn volumes(&self) -> &[MountedVolume] {
-        &self.volumes
-    }
-
-    pub(crate) fn ports(&self) -> &[Port] {
-        &self.ports
-    }
-
-    /// `None` admits every peer, an empty list none.
-    pub(crate) fn inbound_cidr_allowlist(&self) -> Option<&[IpNetwork]> {
-        self.inbound.as_deref()
-    }
-
-    pub(crate) fn certificate(&self) -> Option<&Certificate> {
-        self.certificate.as_ref()
-    }
-
-    pub(crate) fn tls_names(&self) -> &[String] {
-        &self.tls_names
-    }
-
-    pub(crate) fn policy(&self) -> &Policy {
-        &self.policy
-    }
-
-    /// Budgets of what leaves.
-    pub(crate) fn egress_limits(&self) -> EgressLimits {
-        self.egress_limits
-    }
-
-    pub(crate) fn mtu(&self) -> u32 {
-        self.mtu
-    }
-
-    pub(crate) fn stdio(&self, stream: Stream) -> Stdio {
-        match stream {
-            Stream::Stdin => self.stdin,
-            Stream::Stdout => self.stdout,
-            Stream::Stderr => self.stderr,
-        }
-    }
-
-    pub(crate) fn readiness_probe(&self) -> Option<&Probe> {
-        self.probe.as_ref()
-    }
-
-    pub(crate) fn queue(&self) -> Option<(&Queue, u64)> {
-        self.queue.as_ref().map(|(queue, cookie)| (queue, *cookie))
     }
 }
 
@@ -487,22 +255,11 @@ impl fmt::Debug for Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Code;
 
     fn config() -> Config {
         let mut config = Config::new();
         config.set_command(["true"]).unwrap();
         config
-    }
-
-    #[test]
-    fn streams_need_a_command() {
-        Config::new().check().unwrap();
-        let mut streams = Config::new();
-        streams.set_stdio(Stream::Stdout, Stdio::capture()).unwrap();
-        assert!(streams.check().unwrap_err().message().contains("command"));
-        streams.set_command(["true"]).unwrap();
-        streams.check().unwrap();
     }
 
     #[test]
@@ -513,22 +270,6 @@ mod tests {
         config.set_workdir("/good").unwrap();
         assert!(config.check().unwrap_err().message().contains("first"));
         assert_eq!(config.workdir(), "/good");
-    }
-
-    #[test]
-    fn a_blocked_policy_takes_no_ports_and_no_inbound_list() {
-        let mut blocked = config();
-        blocked.set_policy(&Policy::blocked()).unwrap();
-        blocked.check().unwrap();
-        for kind in [PortKind::Encrypted, PortKind::H2, PortKind::Unencrypted] {
-            let mut ports = blocked.clone();
-            ports.add_port(80, kind).unwrap();
-            let error = ports.check().unwrap_err();
-            assert!(error.message().contains("a blocked policy allows no ports"), "{error}");
-        }
-        let mut inbound = blocked.clone();
-        inbound.set_inbound_cidr_allowlist(Vec::<&str>::new()).unwrap();
-        assert_eq!(inbound.check().unwrap_err().code(), Code::Invalid);
     }
 
     #[test]
@@ -543,15 +284,6 @@ mod tests {
     #[test]
     fn without_a_policy_it_is_open() {
         assert_eq!(config().policy(), &Policy::open());
-    }
-
-    #[test]
-    fn names_and_an_own_certificate_exclude_each_other() {
-        let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
-        let mut config = config();
-        config.set_tls_certificate(&made.cert.pem(), &made.signing_key.serialize_pem()).unwrap();
-        config.add_tls_name("a.example").unwrap();
-        assert!(config.check().unwrap_err().message().contains("not both"));
     }
 
     #[test]

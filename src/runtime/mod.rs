@@ -4,8 +4,10 @@
 mod control;
 mod host;
 mod images;
+mod maintenance;
 mod nameservers;
 mod planning;
+mod thread;
 mod volumes;
 mod warm;
 
@@ -49,7 +51,7 @@ pub struct Runtime {
 #[derive(Debug)]
 struct Inner {
     // Dropped in this order: the control thread ends the sandboxes, for which it needs the engine.
-    control: Mutex<Option<control::Thread>>,
+    control: Mutex<Option<thread::Thread>>,
     engine: Mutex<Option<engine::Engine>>,
     way: Control,
     host: Arc<host::HostCache>,
@@ -89,10 +91,10 @@ impl Runtime {
         let images = Arc::new(images::images(config, &host));
         let budget = budget()?;
         let reactor = Reactor::new().context("the control thread's poll descriptor")?;
-        let (commands, requests) = control::prepare(&reactor);
+        let (commands, requests) = thread::prepare(&reactor);
         let engine = engine::Engine::start(budget.clone(), requests)?;
         let pool = Arc::<Mutex<Pool>>::default();
-        let control = control::Thread::start(
+        let control = thread::Thread::start(
             reactor,
             commands,
             engine.handle(),

@@ -1,7 +1,9 @@
 //! What is selected is compared with what GNU tar makes of the archive.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,8 +13,10 @@ use std::time::{Duration, SystemTime};
 use nix::sys::stat::Mode as FileMode;
 use nix::unistd::mkfifo;
 
+use super::selection::Content;
 use super::*;
-use crate::build::dockerfile::{Dockerfile, StepKind};
+use crate::build::dockerfile::{Copy, Dockerfile, StepKind};
+use crate::error::{Code, Error, Result};
 use crate::image::ImageConfig;
 
 /// A directory under the system's temporary one, removed at the end.
@@ -77,11 +81,10 @@ fn paths(directory: &Directory, instruction: &str) -> Vec<String> {
     let context = Context::open(&directory.0).unwrap();
     let selection = select(&context, instruction).unwrap();
     selection
-        .entries
-        .iter()
-        .map(|(path, entry)| {
-            let slash =
-                if matches!(entry.content, Content::Directory | Content::MadeDirectory) { "/" } else { "" };
+        .contents()
+        .into_iter()
+        .map(|(path, content)| {
+            let slash = if matches!(content, Content::Directory | Content::MadeDirectory) { "/" } else { "" };
             format!("{}{slash}", String::from_utf8_lossy(path))
         })
         .collect()
@@ -208,11 +211,9 @@ fn a_link_is_followed_as_a_source_and_copied_below_one() {
     assert_eq!(paths(&top, "COPY link/again to-file /x/"), ["x/", "x/again", "x/to-file"]);
     let context = Context::open(&top.0).unwrap();
     let selection = select(&context, "COPY . /").unwrap();
-    assert!(
-        matches!(&selection.entries[&b"link"[..]].content, Content::Symlink(target) if target == b"real")
-    );
+    assert!(matches!(&selection.contents()[&b"link"[..]], Content::Symlink(target) if target == b"real"));
     let selection = select(&context, "COPY to-file /x").unwrap();
-    assert!(matches!(selection.entries[&b"x"[..]].content, Content::File { length: 7, .. }));
+    assert!(matches!(selection.contents()[&b"x"[..]], Content::File { length: 7, .. }));
 
     symlink("/etc/passwd", top.at("absolute")).unwrap();
     symlink("../outside", top.at("up")).unwrap();

@@ -3,9 +3,14 @@
 use std::io::pipe;
 use std::os::fd::OwnedFd;
 
+use super::creation::is_lack;
 use super::*;
-use crate::engine::Engine;
-use crate::sandbox::State;
+use crate::config::Config;
+use crate::engine::{Engine, Worker};
+use crate::error::{Code, Error};
+use crate::runsc::command::SandboxId;
+use crate::runtime::thread::prepare;
+use crate::sandbox::{Creation, State};
 
 /// A control thread's state, without the thread.
 fn control() -> (Loop, Engine) {
@@ -80,18 +85,17 @@ fn a_limit_of_something_else_ends_no_member() {
 fn none_is_kept_warm_while_memory_is_low() {
     let (mut control, _engine) = control();
     let (config, now) = (Config::new(), control.reactor.now());
-    control.quiet = now.checked_sub(Duration::from_secs(1)).unwrap();
+    control.warm.pretend(now.checked_sub(Duration::from_secs(1)).unwrap(), || true);
     control.pool().set(now, &config, 2).unwrap();
     control.pool().began(1000, &config);
     control.pool().ready(now, 1000);
-    control.memory_is_low = || true;
     control.tend_pool();
     let stats = control.pool().stats(None);
     assert_eq!((stats.filling, stats.ready), (0, 0));
     assert!(!control.planners.has(1000) && control.planners.are_idle());
     control.tend_pool();
     assert_eq!(control.pool().stats(None).discarded, 1, "it is looked at again later only");
-    assert!(control.pool_timer.is_some_and(|timer| timer.at() > now + Duration::from_secs(5)));
+    assert!(control.warm.scheduled().is_some_and(|at| at > now + Duration::from_secs(5)));
     // A pool that is full is looked at from time to time.
     control.pool().set(now, &config, 1).unwrap();
     control.pool().began(1001, &config);
