@@ -373,7 +373,7 @@ mod tests {
         let mut slab = Slab::new(Kind(1));
         let keys: Vec<Key> = (0..3).map(|_| slab.insert(())).collect();
         keys.iter().zip([0, 1, 2]).for_each(|(key, group)| reactor.join(*key, group));
-        let mut wake = |key: Key, reactor: &mut Reactor| {
+        let wake = |key: Key, reactor: &mut Reactor| {
             reactor.reschedule(key);
             turn(reactor, None, &mut Vec::new());
         };
