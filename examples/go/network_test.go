@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -131,6 +132,24 @@ func TestATunnelListensWhereItIsToldWithACertificateOfOnesOwn(t *testing.T) {
 	response.Body.Close()
 	if tunnel.Host != "127.0.0.2" || response.StatusCode != 200 {
 		t.Errorf("%+v %v", tunnel, response.Status)
+	}
+	// A client that comes again resumes its session.
+	config := &tls.Config{RootCAs: roots, ServerName: "sandbox.test"}
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		config.MinVersion, config.MaxVersion = version, version
+		config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+		for _, resumed := range []bool{false, true} {
+			connection, err := tls.Dial("tcp", net.JoinHostPort(tunnel.Host, strconv.Itoa(int(tunnel.Port))), config)
+			must(t, err)
+			_, err = connection.Write([]byte("GET / HTTP/1.0\r\n\r\n"))
+			must(t, err)
+			_, err = io.ReadAll(connection)
+			must(t, err)
+			if connection.ConnectionState().DidResume != resumed {
+				t.Errorf("version %x: resumed is not %v", version, resumed)
+			}
+			connection.Close()
+		}
 	}
 }
 
