@@ -1109,6 +1109,15 @@ int sbx_report_count(const struct sbx_report *report);
 // Returns 0 and fills *finding; SBX_ENOTFOUND (the index), SBX_EINVALID, SBX_ESIZE.
 int sbx_report_finding(const struct sbx_report *report, size_t index, struct sbx_finding *finding);
 
+// The whole report as one line of JSON.
+//
+// An object with "version" (the library's), "usable" (true or false) and "findings", a list of objects with "name",
+// "status" ("ok", "limited" or "missing"), "detail" and "remedy", which is empty where nothing is to be done. Later
+// versions may add members. Any thread, never blocks. The text lives as long as the report.
+//
+// Returns NULL for a bad handle.
+const char *sbx_report_json(const struct sbx_report *report);
+
 // Frees a report and its texts.
 void sbx_report_free(struct sbx_report *report);
 

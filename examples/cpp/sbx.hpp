@@ -235,11 +235,16 @@ struct finding {
     std::string name, detail, remedy;
 };
 
+namespace detail {
+inline owner<sbx_report, sbx_report_free> checked_host(const runtime_options &options) {
+    const sbx_runtime_config config = plain(options);
+    return owner<sbx_report, sbx_report_free>(make<sbx_report>(sbx_runtime_check, &config));
+}
+} // namespace detail
+
 // The doctor: what sandboxes need of this machine, and what to do about what is missing.
 inline std::vector<finding> check(const runtime_options &options = {}) {
-    const sbx_runtime_config config = detail::plain(options);
-    const detail::owner<sbx_report, sbx_report_free> report(
-        detail::make<sbx_report>(sbx_runtime_check, &config));
+    const auto report = detail::checked_host(options);
     std::vector<finding> findings;
     const auto count = static_cast<std::size_t>(detail::checked(sbx_report_count(report.get())));
     for (std::size_t i = 0; i < count; ++i) {
@@ -248,6 +253,11 @@ inline std::vector<finding> check(const runtime_options &options = {}) {
         findings.push_back({raw.status, raw.name, raw.detail, raw.remedy});
     }
     return findings;
+}
+
+// The doctor's report as one line of JSON: sbx_report_json.
+inline std::string check_json(const runtime_options &options = {}) {
+    return sbx_report_json(detail::checked_host(options).get());
 }
 
 // ---- Events ----

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
+	"encoding/json"
 	"io"
 	"net"
 	"net/http"
@@ -226,6 +227,14 @@ func TestTheDoctor(t *testing.T) {
 		if finding.Status == StatusMissing || finding.Name == "" || finding.Detail == "" {
 			t.Errorf("%+v", finding)
 		}
+	}
+	var read struct {
+		Usable   bool
+		Findings []struct{ Name, Status, Detail, Remedy string }
+	}
+	must(t, json.Unmarshal([]byte(report.JSON), &read))
+	if !read.Usable || len(read.Findings) != len(report.Findings) || read.Findings[0].Status != report.Findings[0].Status.String() {
+		t.Errorf("%s", report.JSON)
 	}
 	done := make(chan Report, 8)
 	for range 3 {

@@ -103,6 +103,8 @@ export interface Report {
   /** Whether sandboxes can be created here. */
   readonly usable: boolean;
   readonly findings: readonly Finding[];
+  /** What JSON.stringify writes: "version" (the library's), "usable" and "findings". */
+  toJSON(): { readonly version: string; readonly usable: boolean; readonly findings: readonly Finding[] };
 }
 
 /** Checks everything that sandboxes need of this machine. What is missing is in the report, and no error. */

@@ -10,6 +10,7 @@ use crate::keeper::wire::keeper::{Reply, Request, Setup};
 use crate::keeper::{Keeper, Origin, Program};
 use crate::net::links;
 use crate::net::nflog::NflogSocket;
+use crate::sandbox;
 use crate::sys::wait::readable;
 
 /// Far longer than the trial takes.
@@ -43,7 +44,8 @@ fn attempt(program: &Program, user_namespace: bool, found: &mut LiveProbe) -> Re
 }
 
 fn in_namespaces(keeper: &mut Keeper, user_namespace: bool, found: &mut LiveProbe) -> Result<()> {
-    let setup = Setup { user_namespace, network: true, only_namespaces: true, ..Setup::default() };
+    let sysctls = sandbox::gateway_settings();
+    let setup = Setup { user_namespace, network: true, only_namespaces: true, sysctls, ..Setup::default() };
     keeper.ask(&Request::Setup(Box::new(setup)), vec![])?;
     let (reply, fds) = hear(keeper)?;
     match reply {

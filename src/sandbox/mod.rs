@@ -44,7 +44,7 @@ pub(crate) use images::HostResources;
 pub(crate) use input::Input;
 pub(crate) use listeners::Listeners;
 pub(crate) use liveness::{Pulse, Watched};
-pub(crate) use plan::{Plan, Stamp, memory_is_low};
+pub(crate) use plan::{Plan, Stamp, gateway_settings, memory_is_low};
 pub(crate) use policy_update::{MAX_POLICY_TASKS, too_many_policy_tasks};
 pub(crate) use shared::{Shared, wait_on};
 pub(crate) use stats::Gathering;

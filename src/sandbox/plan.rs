@@ -224,7 +224,8 @@ pub(super) fn probe(config: &Config) -> Option<(Question<'_>, Duration)> {
     }
 }
 
-fn gateway_settings() -> Vec<Sysctl> {
+/// What the keeper sets in G.
+pub(crate) fn gateway_settings() -> Vec<Sysctl> {
     let setting = |setting: &sysctl::Setting| Sysctl {
         name: setting.name.as_bytes().to_vec(),
         value: setting.value.as_bytes().to_vec(),

@@ -80,7 +80,7 @@ sandboxes that are kept warm: runtime_keep_warm runtime_warm_stats
     keep_warm KeepWarm keepWarm keep_warm
 events: queue_next
     queue Events events denials
-the doctor: runtime_check|runtime_check_begin report_finding
+the doctor: runtime_check|runtime_check_begin report_finding report_json
     check Doctor doctor doctor
 the library's log: log_set_fd
     log_to LogTo logTo log_to

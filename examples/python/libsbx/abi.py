@@ -80,6 +80,7 @@ FUNCTIONS = {
     "report_usable": "h",
     "report_count": "h",
     "report_finding": "hz&",
+    "report_json": "h>s",
     "report_free": "h>v",
     "sandbox_list_count": "h",
     "sandbox_list_entry": "hz&",

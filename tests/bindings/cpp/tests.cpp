@@ -436,6 +436,8 @@ TEST(the_doctor_says_what_is_missing) {
     CHECK(std::any_of(findings.begin(), findings.end(), [](const auto &finding) {
         return finding.status == SBX_FINDING_MISSING && !finding.remedy.empty();
     }));
+    CHECK(sbx::check_json().find("\"usable\":true") != std::string::npos);
+    CHECK(sbx::check_json(elsewhere).find("/no/such/runsc") != std::string::npos);
 }
 
 int main(int argc, char **argv) {

@@ -3,6 +3,7 @@ policy says of an address; the doctor and the library's log."""
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import ssl
@@ -230,6 +231,10 @@ class Checks(unittest.TestCase):
         done = python("-m", "libsbx")
         self.assertIn("Sandboxes can be created here.", done.stdout)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
+        done = python("-m", "libsbx", "doctor", "--json")
+        read = json.loads(done.stdout)
+        self.assertEqual((read["usable"], len(read["findings"]), done.returncode), (True, len(report.findings), 0))
+        self.assertEqual(json.loads(report.json)["findings"][1]["status"], report.findings[1].status)
 
     def test_the_doctor_where_something_is_missing(self):
         done = python("-m", "libsbx", SBX_RUNSC="/nonexistent/runsc")
