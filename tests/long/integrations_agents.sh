@@ -2,6 +2,7 @@
 # Frameworks of agents on their own tests, over examples/integrations: sh tests/long/integrations_agents.sh NAME...
 #
 # deepagents: langchain-tests' SandboxIntegrationTests. swe-rex: the tests of its runtime, from its source distribution.
+# openai-agents, which publishes none: tests of ours, by the SDK's own calls.
 # Their versions are pinned below and installed below target/integrations. The tests run as an ordinary user in a network
 # namespace of their own, on a release build (or SBX_LIBRARY). The last line of each is "NAME: N passed of M".
 set -eu
@@ -11,7 +12,7 @@ cd "$(dirname "$0")/../.."
 . tests/setup/toolchains.sh
 . tests/setup/runsc.sh
 
-[ "$#" -gt 0 ] || set -- deepagents swe-rex
+[ "$#" -gt 0 ] || set -- deepagents swe-rex openai-agents
 [ "$(id -u)" = 0 ] || give_up "running as another user needs root"
 need_runsc
 need_packages mmdebstrap:mmdebstrap setpriv:util-linux ip:iproute2 /usr/bin/python3:python3
@@ -110,6 +111,15 @@ for wanted in "$@"; do
             touch "$home/swe-rex/rextests/__init__.py"
             tested swe-rex -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=session \
                 -o asyncio_default_test_loop_scope=session "$home/swe-rex/rextests"
+            ;;
+        openai-agents)
+            installed openai-agents openai-agents==0.24.0 pytest==9.2.0 pytest-asyncio==1.5.0
+            python_root
+            cp target/roots/python.tar "$home/python.tar"
+            chmod 644 "$home/python.tar"
+            cp examples/integrations/openai-agents/*.py tests/long/integrations/openai-agents/*.py "$home/openai-agents"
+            tested openai-agents -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=module \
+                -o asyncio_default_test_loop_scope=module "$home/openai-agents/test_session.py"
             ;;
         *) give_up "unknown integration $wanted" ;;
     esac
