@@ -2,6 +2,7 @@
 # The benchmark: libsbx against its peers, side by side in one run, as ratios.
 #
 #   sh tests/bench/run.sh [start|terminate|exec|tunnel|tls|memory|egress|files|node|image|neighbour]...     without a word: all
+# DATA.md says why tunnel, tls, egress, exec and neighbour miss what they miss.
 #   sh tests/bench/run.sh cold     where the time of a start goes (COLD.md); needs root and perf
 #
 # Every figure is the median of several runs, ours and the peers' in turns; it is printed, and appended as one
