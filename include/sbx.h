@@ -2714,7 +2714,8 @@ void sbx_build_free(struct sbx_build *build);
 // It has one stage, of FROM, RUN, COPY, ADD (of files), ENV, ARG, WORKDIR, USER, CMD, ENTRYPOINT, EXPOSE, LABEL, SHELL and
 // STOPSIGNAL, with docker's meaning. What else docker has is refused by name, or ignored with a warning in the output where
 // it has no effect on the image. FROM names an image of the store, or one that is pulled as sbx_image_pull_begin does
-// without options; `FROM scratch` begins with nothing.
+// without options; `FROM scratch` begins with nothing. The instructions that the base has for builds on it (ONBUILD) are done
+// first, and are not the new image's.
 //
 // Returns 0 or SBX_EINVALID.
 int sbx_build_set_dockerfile(struct sbx_build *build,

@@ -36,7 +36,7 @@ pub(super) fn execute(
     creator: &Creator,
 ) -> Result<Image> {
     let mut output = Output::new(build.output.as_ref())?;
-    let contexts = open_contexts(build, file)?;
+    let mut contexts = open_contexts(build, file)?;
     let (image, settings, title) = match file.base() {
         Base::Scratch => {
             let json = Workshop::empty_config();
@@ -58,7 +58,13 @@ pub(super) fn execute(
         }
     };
     let base = image.as_ref().map_or_else(ImageConfig::default, |image| image.config().clone());
-    let recipe = file.resolve(&base)?;
+    let recipe = if base.on_build.is_empty() {
+        file.resolve(&base)?
+    } else {
+        let file = file.with_triggers(&base.on_build)?;
+        contexts = open_contexts(build, &file)?;
+        file.resolve(&base)?
+    };
     let total = recipe.steps.len() + 1;
     for warning in &recipe.warnings {
         output.line(&format!("warning: {warning}"));
