@@ -2785,6 +2785,13 @@ int sbx_build_set_max_age_ms(struct sbx_build *build,
 int sbx_build_set_timeout_ms(struct sbx_build *build,
                              int64_t timeout_ms);
 
+// Limits the bytes of all images that the build makes, together (default 64 GiB): each step that changes files makes one.
+// What is found in the cache, and the base, don't count. More is SBX_ELIMIT.
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_build_set_max_bytes(struct sbx_build *build,
+                            uint64_t max_bytes);
+
 // Sets the name that the image is stored under, a reference without a digest. Without it the image has none but its id, and
 // sbx_image_prune_begin removes it before others.
 //

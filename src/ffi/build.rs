@@ -226,6 +226,18 @@ pub unsafe extern "C" fn sbx_build_set_timeout_ms(build: *mut sbx_build, timeout
     set(build, |build| build.set_timeout(input::duration("timeout_ms", timeout_ms)?).map(drop))
 }
 
+/// Limits the bytes of all images that the build makes, together (default 64 GiB): each step that changes files makes one.
+/// What is found in the cache, and the base, don't count. More is SBX_ELIMIT.
+///
+/// Returns 0 or SBX_EINVALID.
+///
+/// # Safety
+/// None: a handle that was freed is refused.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_build_set_max_bytes(build: *mut sbx_build, max_bytes: u64) -> c_int {
+    set(build, |build| build.set_max_bytes(max_bytes).map(drop))
+}
+
 /// Sets the name that the image is stored under, a reference without a digest. Without it the image has none but its id, and
 /// sbx_image_prune_begin removes it before others.
 ///
