@@ -2048,11 +2048,12 @@ int sbx_set_policy_begin(struct sbx_sandbox *sandbox,
 // Reads the policy in force: a copy of it, and its generation.
 //
 // The rules of the sandbox's gateway are read back from the kernel and compared with the policy; a difference is
-// SBX_EINTERNAL. `copy` or `generation` may be NULL. Free the copy with sbx_policy_free. Any thread; blocks for a
+// SBX_EINTERNAL. Of a sandbox that was created blocked, which has no network and so no rules, it is that policy, of
+// generation 0. `copy` or `generation` may be NULL. Free the copy with sbx_policy_free. Any thread; blocks for a
 // moment, and until earlier changes are made. Hosts with an event loop use sbx_sandbox_policy_begin.
 //
-// Returns 0 and sets *copy and *generation; SBX_EUNSUPPORTED (it was created blocked: there are no rules), SBX_ESTATE
-// (it has ended), SBX_EINTERNAL, SBX_ELIMIT, SBX_ESYSTEM, SBX_ECLOSED.
+// Returns 0 and sets *copy and *generation; SBX_ESTATE (it has ended), SBX_EINTERNAL, SBX_ELIMIT, SBX_ESYSTEM,
+// SBX_ECLOSED.
 int sbx_sandbox_policy(struct sbx_sandbox *sandbox,
                        struct sbx_policy **copy,
                        uint64_t *generation,
@@ -2723,7 +2724,8 @@ void sbx_build_free(struct sbx_build *build);
 // It has one stage, of FROM, RUN, COPY, ADD (of files), ENV, ARG, WORKDIR, USER, CMD, ENTRYPOINT, EXPOSE, LABEL, SHELL and
 // STOPSIGNAL, with docker's meaning. What else docker has is refused by name, or ignored with a warning in the output where
 // it has no effect on the image. FROM names an image of the store, or one that is pulled as sbx_image_pull_begin does
-// without options; `FROM scratch` begins with nothing.
+// without options; `FROM scratch` begins with nothing. The instructions that the base has for builds on it (ONBUILD) are done
+// first, and are not the new image's.
 //
 // Returns 0 or SBX_EINVALID.
 int sbx_build_set_dockerfile(struct sbx_build *build,
@@ -2792,6 +2794,13 @@ int sbx_build_set_max_age_ms(struct sbx_build *build,
 // Returns 0 or SBX_EINVALID.
 int sbx_build_set_timeout_ms(struct sbx_build *build,
                              int64_t timeout_ms);
+
+// Limits the bytes of all images that the build makes, together (default 64 GiB): each step that changes files makes one.
+// What is found in the cache, and the base, don't count. More is SBX_ELIMIT.
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_build_set_max_bytes(struct sbx_build *build,
+                            uint64_t max_bytes);
 
 // Sets the name that the image is stored under, a reference without a digest. Without it the image has none but its id, and
 // sbx_image_prune_begin removes it before others.

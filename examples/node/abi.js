@@ -229,6 +229,7 @@ export const FUNCTIONS = {
   build_set_no_cache: "h",
   build_set_max_age_ms: "hq",
   build_set_timeout_ms: "hq",
+  build_set_max_bytes: "hQ",
   build_set_tag: "hs",
   build_set_output_fd: "hi",
   image_build_begin: "hhhQ&e",

@@ -257,6 +257,8 @@ export interface BuildOptions {
   maxAgeMs?: number;
   /** For all of it: an hour if nothing is said. */
   timeoutMs?: number;
+  /** Bytes of all images that it makes, together: 64 GiB if nothing is said. */
+  maxBytes?: number;
   /** The name that the image is stored under. */
   tag?: string;
   /** Where it says what it does, with what the steps' programs say: a descriptor, or a stream that has one. */

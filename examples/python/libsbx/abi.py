@@ -247,6 +247,7 @@ FUNCTIONS = {
     "build_set_no_cache": "h",
     "build_set_max_age_ms": "hq",
     "build_set_timeout_ms": "hq",
+    "build_set_max_bytes": "hQ",
     "build_set_tag": "hs",
     "build_set_output_fd": "hi",
     "image_build_begin": "hhhQ&e",
