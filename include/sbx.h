@@ -844,7 +844,7 @@ typedef struct sbx_warm_stats {
     uint32_t filling;
     // Creations that took a member.
     uint64_t hits;
-    // Creations that found no member ready.
+    // Creations that found no member ready, or only one that has died.
     uint64_t misses_empty;
     // Creations whose settings were not the template's. Counted for the template that is most like them.
     uint64_t misses_different;
@@ -2125,6 +2125,30 @@ int sbx_runtime_warm_stats(struct sbx_runtime *runtime,
                            const struct sbx_config *config,
                            struct sbx_warm_stats *stats,
                            struct sbx_error *error);
+
+// Has at most `count` sandboxes of the runtime start at once, 1 to 256; 0 for the default, which is twice as many as there
+// are processors, and 4 at least. More at once are each slower, and no faster together.
+//
+// sbx_create and sbx_create_begin beyond that wait for their turn, in the order of the calls. Those that wait hold no
+// descriptor, process or memory of a sandbox; sbx_terminate ends them at once. The 60 seconds in which a sandbox has to
+// start begin with its turn, and its lifetime (sbx_config_set_timeout_ms) when it has started. A sandbox that takes a warm
+// one doesn't wait (sbx_runtime_keep_warm), and warm ones are made only while no sandbox is being created.
+//
+// Can be changed at any time, and holds for sandboxes whose turn has not come. Any thread, never blocks.
+//
+// Returns 0; SBX_EINVALID, SBX_ECLOSED, SBX_ESYSTEM; with a NULL runtime also what sbx_runtime_new returns, except
+// SBX_ERUNSC_MISSING and SBX_ERUNSC_UNUSABLE.
+int sbx_runtime_set_max_starts(struct sbx_runtime *runtime,
+                               uint32_t count,
+                               struct sbx_error *error);
+
+// How many sandboxes of the runtime start at once at most.
+//
+// Any thread, never blocks.
+//
+// Returns the number; with a NULL runtime also what sbx_runtime_new returns, except SBX_ERUNSC_MISSING and
+// SBX_ERUNSC_UNUSABLE.
+int sbx_runtime_max_starts(const struct sbx_runtime *runtime, struct sbx_error *error);
 
 // Begins to store what a sandbox has in its root file system as a new image: sbx_operation_image gives it, and
 // sbx_operation_totals what is in it and how many mounts were left out.

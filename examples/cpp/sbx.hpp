@@ -1298,6 +1298,14 @@ inline sbx_warm_stats warm_stats(sbx_runtime *runtime = nullptr, const sbx_confi
     return stats;
 }
 
+// How many sandboxes start at once at most; 0 sets the default. sbx_runtime_set_max_starts says what the others do.
+inline void set_max_starts(std::uint32_t count, sbx_runtime *runtime = nullptr) {
+    detail::call(sbx_runtime_set_max_starts, runtime, count);
+}
+inline int max_starts(const sbx_runtime *runtime = nullptr) {
+    return detail::call(sbx_runtime_max_starts, runtime);
+}
+
 // The sandboxes that have not ended.
 inline std::vector<listed> sandboxes() { return detail::list(nullptr); }
 inline std::vector<listed> sandboxes(const runtime &runtime) { return detail::list(runtime.get()); }

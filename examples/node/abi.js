@@ -166,6 +166,8 @@ export const FUNCTIONS = {
   sandbox_stats_begin: "hhQ&e",
   runtime_keep_warm: "hhue",
   runtime_warm_stats: "hh&e",
+  runtime_set_max_starts: "hue",
+  runtime_max_starts: "he",
   sandbox_snapshot_begin: "hshQ&e",
   sandbox_exit_image: "h&e",
   sandbox_snapshot_directory_begin: "hsshQ&e",

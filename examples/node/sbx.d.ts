@@ -703,6 +703,15 @@ export function keepWarm(count: number, options?: Options): void;
 /** What the warm sandboxes for such options are and have done; of all of them without any. */
 export function warmStats(options?: Options): WarmStats;
 
+/**
+ * Has at most so many sandboxes start at once, up to 256; 0 is the default. Sandbox.create() beyond that waits for its turn,
+ * in the order of the calls, unless it takes a sandbox that was kept warm.
+ */
+export function setMaxStarts(count: number): void;
+
+/** How many sandboxes start at once at most. */
+export function maxStarts(): number;
+
 /** An error of the library. */
 export class SbxError extends Error {
   /** "SBX_EINVALID", "SBX_EEXISTS" … : the names of sbx.h. */

@@ -45,6 +45,8 @@ pub(crate) use images::HostResources;
 pub(crate) use input::Input;
 pub(crate) use listeners::Listeners;
 pub(crate) use liveness::{Pulse, Watched};
+#[cfg(feature = "test-hooks")]
+pub(crate) use plan::PRETEND_LOW_MEMORY;
 pub(crate) use plan::{Plan, Stamp, gateway_settings, memory_is_low};
 pub(crate) use policy_update::{MAX_POLICY_TASKS, too_many_policy_tasks};
 pub(crate) use shared::{Shared, wait_on};
