@@ -651,6 +651,8 @@ public:
     template <class Rep, class Period> build &timeout(std::chrono::duration<Rep, Period> time) {
         return set(sbx_build_set_timeout_ms(get(), detail::milliseconds(time)));
     }
+    // Of all images that it makes, together; by default 64 GiB.
+    build &max_bytes(std::uint64_t bytes) { return set(sbx_build_set_max_bytes(get(), bytes)); }
     build &tag(const std::string &tag) { return set(sbx_build_set_tag(get(), tag.c_str())); }
     // Where it says what it does, with what the steps' programs say: STDERR_FILENO, for one.
     build &output(int descriptor) { return set(sbx_build_set_output_fd(get(), descriptor)); }
@@ -1294,6 +1296,14 @@ inline sbx_warm_stats warm_stats(sbx_runtime *runtime = nullptr, const sbx_confi
     sbx_warm_stats stats = SBX_WARM_STATS_INIT;
     detail::call(sbx_runtime_warm_stats, runtime, config, &stats);
     return stats;
+}
+
+// How many sandboxes start at once at most; 0 sets the default. sbx_runtime_set_max_starts says what the others do.
+inline void set_max_starts(std::uint32_t count, sbx_runtime *runtime = nullptr) {
+    detail::call(sbx_runtime_set_max_starts, runtime, count);
+}
+inline int max_starts(const sbx_runtime *runtime = nullptr) {
+    return detail::call(sbx_runtime_max_starts, runtime);
 }
 
 // The sandboxes that have not ended.

@@ -6,25 +6,22 @@
 //! | `place` | the container, service or machine that this process runs in |
 //! | `trial` | a keeper makes its namespaces, and the library configures links and rules in them |
 //! | `report` | the findings |
+//! | `host_check` | all of it: reads the environment, checks, and makes the report |
 //! | `background` | the same on a thread of its own, for hosts that must not block |
 
 mod background;
 mod checks;
+mod host_check;
 mod place;
 mod report;
 mod trial;
-
-use std::path::PathBuf;
 
 pub use report::{Finding, Report, Status};
 
 use crate::config::RuntimeConfig;
 use crate::error::Result;
 use crate::event::{Operation, Queue};
-use crate::image;
-use crate::keeper::Origin;
-use crate::runsc::find::Locator;
-use crate::runtime;
+use host_check::HostCheck;
 
 /// Checks everything that the library needs of this host. Needs no runtime.
 ///
@@ -41,33 +38,4 @@ pub fn check_host(config: &RuntimeConfig) -> Report {
 /// that is cancelled still runs to its end, unheard.
 pub fn check_host_begin(config: &RuntimeConfig, events: Option<(&Queue, u64)>) -> Result<Operation<Report>> {
     background::begin(config, events)
-}
-
-/// What to check, by the environment as it was when this was made.
-struct HostCheck {
-    locator: Locator,
-    images: Result<PathBuf>,
-    environment: place::Environment,
-    keeper: Origin,
-    user_namespace: bool,
-}
-
-impl HostCheck {
-    /// Reads the environment. What can hang is left to [`HostCheck::report`].
-    fn new(config: &RuntimeConfig) -> Self {
-        Self {
-            locator: runtime::locator(config),
-            images: image::directory(config.image_directory.as_deref()),
-            environment: place::Environment::read(),
-            keeper: runtime::keeper(config),
-            user_namespace: config.user_namespace,
-        }
-    }
-
-    /// Runs the checks and the trial.
-    fn report(&self) -> Report {
-        let runsc = self.locator.locate();
-        let trial = trial::run(&self.keeper, self.user_namespace);
-        checks::examine(runsc.as_deref(), &self.images, &self.environment, Some(trial))
-    }
 }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::images::{HostResources, Images};
+#[cfg(feature = "test-hooks")]
+pub(crate) use super::stamp::PRETEND_LOW_MEMORY;
 pub(crate) use super::stamp::{Stamp, memory_is_low};
 use crate::cgroup::{self, Groups};
 use crate::config::Stream;

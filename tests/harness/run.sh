@@ -145,7 +145,7 @@ run_rust() {
     esac
     case $long:$rust_name in
         # These do more of the same when they are told to.
-        1:crowd | 1:lifetime | 1:storm) set -- "$@" --include-ignored ;;
+        1:crowd | 1:lifetime | 1:mixed | 1:storm) set -- "$@" --include-ignored ;;
         1:*) set -- "$@" --ignored ;;
     esac
     run_case "$rust_name" rust "$rust_program" "$@"
