@@ -1,7 +1,12 @@
 //! An init that says about programs and files what it likes: a program in the place of runsc, which speaks on init's
 //! channel. And what a program can do to the real one.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test's helpers fail the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's helpers fail the test"
+)]
 
 mod common;
 
@@ -421,7 +426,11 @@ fn an_archive_that_stalls_ends_by_itself() {
     for (what, taken, copied) in begun {
         let ended = [taken.wait(patience).unwrap_err(), copied.wait(patience).unwrap_err()];
         for error in ended {
-            assert!(matches!(error.code(), Code::TimedOut | Code::Image), "{what}: {:?} {error}", error.code());
+            assert!(
+                matches!(error.code(), Code::TimedOut | Code::Image),
+                "{what}: {:?} {error}",
+                error.code()
+            );
         }
     }
     hostile.nothing_is_left("what has stalled has left something");

@@ -642,7 +642,8 @@ fn steps_are_whole(store: &TestStore) {
 fn one_process_that_is_killed_is_no_hindrance_to_another_that_builds() {
     const HOST: &str = "SBX_TEST_BUILD_BESIDE";
     const SELF: &str = "one_process_that_is_killed_is_no_hindrance_to_another_that_builds";
-    const SAME: &str = "FROM base\nENV PATH=/bin\nRUN seq 100000 >/one\nRUN cat /one /one >/two\nRUN rm /one\n";
+    const SAME: &str =
+        "FROM base\nENV PATH=/bin\nRUN seq 100000 >/one\nRUN cat /one /one >/two\nRUN rm /one\n";
     const OTHER: &str =
         "FROM base\nENV PATH=/bin\nRUN seq 100000 >/one\nRUN echo other >/two\nCOPY app.sh /\nRUN rm /one\n";
     if let Some(directory) = std::env::var_os(HOST) {

@@ -5,12 +5,20 @@
 //! processors from the other sandboxes, and those that come faster wait in the listener's queue. A sandbox that is served
 //! alone isn't slowed down. Pure.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// One connection in this time, 500 a second.
-const INTERVAL: Duration = Duration::from_millis(2);
+/// How many connections a second a sandbox may take for each processor that this process may use.
+const RATE: u32 = 250;
 
-/// How far ahead of that they may be: 1,000 at once.
+/// The time of one connection at that rate.
+static INTERVAL: LazyLock<Duration> = LazyLock::new(|| {
+    let processors = std::thread::available_parallelism()
+        .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
+    Duration::from_secs(1) / RATE.saturating_mul(processors)
+});
+
+/// How far ahead of that they may be: 500 at once for each processor.
 const AHEAD: Duration = Duration::from_secs(2);
 
 /// Another sandbox counts as served for so long after its last wake-up.
@@ -20,10 +28,17 @@ pub(super) const OTHERS: Duration = Duration::from_secs(10);
 const MIN_WAIT: Duration = Duration::from_millis(10);
 
 /// The connections that a sandbox has taken lately.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pace {
+    interval: Duration,
     /// When they would have come one by one.
     until: Option<Instant>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { interval: *INTERVAL, until: None }
+    }
 }
 
 impl Pace {
@@ -35,8 +50,8 @@ impl Pace {
 
     /// Counts a connection. Those that were taken while no other sandbox was served don't count later.
     pub(super) fn take(&mut self, now: Instant) {
-        let until = self.until.map_or(now, |until| until.max(now)) + INTERVAL;
-        self.until = Some(until.min(now + AHEAD + INTERVAL));
+        let until = self.until.map_or(now, |until| until.max(now)) + self.interval;
+        self.until = Some(until.min(now + AHEAD + self.interval));
     }
 }
 
@@ -65,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_thousand_come_at_once_and_then_five_hundred_a_second_in_few_wakes() {
-        let (now, mut pace) = (Instant::now(), Pace::default());
+        let (now, mut pace) = (Instant::now(), Pace { interval: Duration::from_millis(2), until: None });
         let (count, wakes) = taken(&mut pace, now, 10);
         assert!((5_990..=6_010).contains(&count), "{count}");
         assert!(wakes <= 1_001, "{wakes}");
@@ -75,7 +90,7 @@ mod tests {
 
     #[test]
     fn what_came_without_a_bound_is_forgotten_but_for_a_thousand() {
-        let (now, mut pace) = (Instant::now(), Pace::default());
+        let (now, mut pace) = (Instant::now(), Pace { interval: Duration::from_millis(2), until: None });
         (0..1_000_000).for_each(|_| pace.take(now));
         let at = pace.wait(now).unwrap();
         assert_eq!(at, now + MIN_WAIT);

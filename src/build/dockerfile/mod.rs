@@ -115,7 +115,10 @@ impl Dockerfile {
     pub(crate) fn with_triggers(&self, triggers: &[String]) -> Result<Self> {
         let line = self.base_line;
         if triggers.len() > MAX_TRIGGERS {
-            let text = format!("FROM: the base image has {} ONBUILD instructions, limit {MAX_TRIGGERS}", triggers.len());
+            let text = format!(
+                "FROM: the base image has {} ONBUILD instructions, limit {MAX_TRIGGERS}",
+                triggers.len()
+            );
             return Err(at(line, text).with_code(Code::Limit));
         }
         let mut with = self.clone();
@@ -129,7 +132,8 @@ impl Dockerfile {
             let [instruction] = &lines[..] else {
                 return Err(named(Error::invalid("must be one instruction")));
             };
-            let mut read = instruction::parse(instruction, escape, &mut with.steps.warnings).map_err(named)?;
+            let mut read =
+                instruction::parse(instruction, escape, &mut with.steps.warnings).map_err(named)?;
             if let Some(read) = &mut read {
                 if matches!(read.instruction, Instruction::From(_)) {
                     return Err(named(unsupported(line, "FROM can't be a trigger")));
