@@ -13,13 +13,13 @@
 
 #[path = "faults/census.rs"]
 mod census;
+mod common;
 #[path = "faults/host.rs"]
 mod host;
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use census::Census;
 use host::{Scratch, compile, library};
@@ -46,7 +46,7 @@ fn run(name: &str, scratch: &Scratch, linked: bool, arguments: &[&Path], environ
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{name} {arguments:?}: {}\n{out}{err}", output.status);
     assert_eq!((out.as_ref(), err.as_ref()), ("", ""), "nothing is written to stdout or stderr");
-    before.again(&scratch.0, &[], Duration::from_secs(20)).unwrap();
+    before.again(&scratch.0, &[]).unwrap();
 }
 
 fn linked(name: &str) {

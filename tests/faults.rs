@@ -17,6 +17,7 @@
 mod calls;
 #[path = "faults/census.rs"]
 mod census;
+mod common;
 #[path = "faults/engine_lost.rs"]
 mod engine_lost;
 #[path = "faults/host.rs"]

@@ -16,7 +16,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use common::images::{BUSYBOX, Layer, Made, Tar, TestStore, open};
+use common::images::{BUSYBOX, Layer, Made, Tar, TestStore, collected, open};
 use common::registry::{PASSWORD, Registry, USER};
 use common::{PATIENCE, eventually};
 use sbx::{
@@ -736,11 +736,7 @@ fn a_host_that_is_killed_leaves_nothing_that_is_believed() {
             store.runtime.find_image(&image.id).unwrap();
         }
     }
-    // The dead hosts' confined processes hold their files for a moment.
-    eventually("another process collects what the dead have left", || {
-        open(&store.scratch.0).list_images().unwrap();
-        store.left().0.is_empty()
-    });
+    collected(&store.scratch.0);
     let (image, _) = build(&store, TEXT);
     assert_eq!(shell(&store, &image, "ls /; tail -n 1 /two").lines().last(), Some("100000"));
     assert_eq!(shell(&store, &image, "ls -d /one 2>/dev/null"), "");

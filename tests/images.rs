@@ -7,7 +7,9 @@ use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use common::images::{Layer, Made, Tar, TestStore, gzip, open, root_directory, root_layer, tar_of};
+use common::images::{
+    Layer, Made, Tar, TestStore, collected, gzip, open, root_directory, root_layer, tar_of,
+};
 use common::registry::{PASSWORD, Registry, USER};
 use common::{PATIENCE, config, eventually, output, processes_with};
 use sbx::{Code, Config, Event, Exec, Image, ImageFormat, ImageOptions, Queue, Runtime, Stdio, Stream};
@@ -283,7 +285,7 @@ fn a_host_that_is_killed_leaves_nothing_that_is_believed() {
     host.wait().unwrap();
     eventually("the helper is gone", || processes_with("sbx-image").is_empty());
     assert!(store.left().1.is_empty(), "{:?}", store.left());
-    // Another process collects what the dead one has left.
+    collected(&store.scratch.0);
     assert!(open(&store.scratch.0).list_images().unwrap().is_empty());
     assert_eq!(store.left(), (Vec::new(), Vec::new()));
 }

@@ -2,8 +2,9 @@
 # All tests: sh tests/run.sh [--long] [filter]
 #
 # Installs what is missing, builds, and runs every test, as an ordinary user, as root, and as uid 0 without
-# capabilities: tests/harness/cases says which as whom. Cases run two at a time, each in namespaces where nothing
-# outside can be reached. Without root all of them run once, one at a time. --long also runs what takes hours: storms,
+# capabilities: tests/harness/cases says which as whom. Cases run side by side, two that compute and one that waits, each in
+# namespaces where nothing outside can be reached. The first begin as soon as Rust's tests are built; what else is to be built
+# and checked, is beside them. Without root all of them run once, one at a time. --long also runs what takes hours: storms,
 # 1,000 kills and 10,000 programs as an ordinary user, other kernels, other toolchains (tests/long), and fuzzing. A
 # filter is a part of a test's name.
 #
@@ -123,9 +124,6 @@ say "== the harness, style, and the build =="
 check "harness" in_namespaces sh "$(pwd)/tests/harness/check.sh" "$contained"
 check "cargo fmt" cargo fmt --all -- --check
 check "cargo fmt, fuzz targets" cargo fmt --manifest-path fuzz/Cargo.toml -- --check
-check "cargo clippy" cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
-check "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
-check "cargo test --doc" cargo test --locked --doc --all-features
 
 built=0
 begin_clock
@@ -145,11 +143,6 @@ python3 tests/harness/executables.py <"$logs/cargo.json" >"$logs/executables"
 
 # What every identity can read, laid out as cargo lays it out: tests look for the library beside themselves.
 say "== once, in place =="
-# What an optimised library takes is built while single programs run here.
-if wanted "quickstart"; then
-    cargo build --release --locked --quiet >"$logs/release.log" 2>&1 &
-    release=$!
-fi
 mkdir -p "$work/target/debug/deps" "$work/checkout" "$work/c"
 rows | awk -F '\t' '$2 == "once" { print $1 }' >"$work/once"
 while IFS='	' read -r name path <&4; do
@@ -208,21 +201,6 @@ if [ "$contained" = true ] && wanted "internet/docker"; then
     check "internet/docker builds" cc -std=c99 -Wall -Wextra -Wpedantic -Werror -static \
         tests/harness/internet/container.c -o "$work/container"
 fi
-# Other languages: each builds what it needs and adds its cases to what is run under each identity.
-: >"$work/cases"
-. tests/bindings/common.sh
-for language in tests/bindings/[a-z]*/build.sh; do
-    . "$language"
-done
-chmod -R a+rX "$work"
-
-if wanted "quickstart"; then
-    # Crates have been fetched; the quickstart itself is shown to need nothing from outside.
-    wait "$release" || :
-    release=
-    check "quickstart" offline env CARGO_NET_OFFLINE=true sh examples/quickstart.sh
-fi
-
 # in_lane NAME RUNS [PART]: tests/harness/run.sh, and what came of it.
 in_lane() {
     set -- "$1" "$2" "${3:-}" "$logs/lane-$(printf '%s' "$1-$2-${3:-}" | tr ' ' '-').log"
@@ -244,18 +222,26 @@ in_lane() {
     fi
 }
 
-# lane NAME RUN...: takes from the cases of these runs what no other lane has taken. Those with an Internet of our own
-# go first, a run's all in one place.
+# lane NAME PART RUN...: takes from the cases of these runs what no other lane has taken: first that part of those that are built
+# before the others, then those with an Internet of our own, a run's all in one place, and the rest unless the lane is for what
+# waits.
 lane() {
     results=$work/results
     lane=$1
-    shift
+    lane_part=$2
+    shift 2
+    in_lane "$lane" "$*" "$lane_part"
+    until [ -e "$work/all-built" ]; do
+        sleep 0.1
+    done
     for lane_run in "$@"; do
         if take "$lane_run" "all with an Internet"; then
             in_lane "$lane" "$lane_run" internet
         fi
     done
-    in_lane "$lane" "$*" cases
+    if [ "$lane_part" != waits ]; then
+        in_lane "$lane" "$*" cases
+    fi
 }
 
 # A row that names nothing may be a test that was lost.
@@ -270,31 +256,67 @@ table_is_whole() {
     cat "$work/odd-rows"
     ! [ -s "$work/odd-rows" ]
 }
-if [ -z "$filter" ]; then
-    check "tests/harness/cases" table_is_whole
-fi
+# What is built and checked while the first cases run. Those come before it.
+build_the_rest() {
+    # What an optimised library takes is built beside the rest.
+    if wanted "quickstart"; then
+        cargo build --release --locked --quiet >"$logs/release.log" 2>&1 &
+        release=$!
+    fi
+    check "cargo clippy" cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+    check "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
+    check "cargo test --doc" cargo test --locked --doc --all-features
+    . tests/bindings/common.sh
+    for language in tests/bindings/[a-z]*/build.sh; do
+        . "$language"
+    done
+    # What lanes have of their own comes and goes.
+    find "$work" -mindepth 1 -maxdepth 1 ! -name 'lane.*' ! -name logs -exec chmod -R a+rX {} +
+    if [ -z "$filter" ]; then
+        check "tests/harness/cases" table_is_whole
+    fi
+    # What is to be alone comes after all of it.
+    [ -z "$release" ] || wait "$release" || :
+    release=
+    : >"$work/all-built"
+}
 
 mkdir "$work/taken"
 : >"$work/results"
 : >"$work/times"
+# Other languages add theirs.
+: >"$work/cases"
+chmod -R a+rX "$work"
 lanes=
 counts=alone
 if [ "$contained" = true ]; then
-    if make_groups "sbx-tests-1.$$" && make_groups "sbx-tests-2.$$"; then
+    if make_groups "sbx-tests-1.$$" && make_groups "sbx-tests-2.$$" && make_groups "sbx-tests-3.$$"; then
         counts=beside
     fi
-    say "== two at a time: user, root, nocap =="
+    say "== side by side: user, root, nocap; and what else is built and checked =="
     for number in 1 2; do
-        lane "$number" user root nocap &
+        lane "$number" early user root nocap &
         lanes="$lanes $!"
     done
+    lane 3 waits user root nocap &
+    lanes="$lanes $!"
+    # It takes what the lanes leave of the processors.
+    renice -n 10 -p $$ >/dev/null
+    build_the_rest
+    renice -n 0 -p $$ >/dev/null || :
     for number in $lanes; do
         wait "$number" || :
     done
     lanes=
 else
+    say "== what else is built and checked =="
+    build_the_rest
     say "== self =="
-    (lane self self)
+    (lane self early self)
+fi
+if wanted "quickstart"; then
+    # Crates have been fetched; the quickstart itself is shown to need nothing from outside.
+    check "quickstart" offline env CARGO_NET_OFFLINE=true sh examples/quickstart.sh
 fi
 if [ -n "${SBX_LONG:-}" ]; then
     say "== long =="

@@ -269,14 +269,23 @@ impl TestStore {
 
     /// What is being written there, and what is believed.
     pub fn left(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
-        let list = |below: &str| {
-            let directory = self.scratch.0.join("images/v1").join(below);
-            fs::read_dir(directory)
-                .map(|found| found.map(|entry| entry.unwrap().path()).collect())
-                .unwrap_or_default()
-        };
-        (list("tmp"), list("images"))
+        (list(&self.scratch.0, "tmp"), list(&self.scratch.0, "images"))
     }
+}
+
+/// The files of that kind in the store in this directory.
+fn list(directory: &Path, kind: &str) -> Vec<PathBuf> {
+    let found = fs::read_dir(directory.join("images/v1").join(kind));
+    found.map(|found| found.map(|entry| entry.unwrap().path()).collect()).unwrap_or_default()
+}
+
+/// Waits until the next process that opens the store in this directory collects what a killed one was writing. Its confined
+/// helpers, which have no name of a sandbox in their command lines, hold the files until they have ended, too.
+pub fn collected(directory: &Path) {
+    super::eventually("what a killed process was writing is collected", || {
+        open(directory).list_images().unwrap();
+        list(directory, "tmp").is_empty()
+    });
 }
 
 /// A runtime with the store that is in this directory.

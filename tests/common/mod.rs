@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use sbx::{Config, Runtime, RuntimeConfig, Sandbox, Stdio, Stream};
 
-/// Longer than anything here takes; who waits for it fails.
+/// How long tests wait for what has to come, however busy the machine is; what has not come by then doesn't come. Where a time is
+/// what is tested, it is written there.
 pub const PATIENCE: Option<Duration> = Some(Duration::from_secs(30));
 
 /// The runsc to test with. The build ignores tests that need one where `SBX_RUNSC` isn't set (build.rs).

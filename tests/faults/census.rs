@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
+use crate::common::PATIENCE;
+
 /// What a forked child of a host is called that outlives it.
 pub const SURVIVOR: &str = "survivor";
 
@@ -175,8 +177,8 @@ impl Census {
     }
 
     /// Waits until it is as it was; the kernel takes namespaces down when it has time. Fails with the difference
-    /// when it is not after `patience`. Returns how long it took.
-    pub fn again(&self, temporary: &Path, except: &[&str], patience: Duration) -> Result<Duration, String> {
+    /// when it is not in time ([`PATIENCE`]). Returns how long it took.
+    pub fn again(&self, temporary: &Path, except: &[&str]) -> Result<Duration, String> {
         let begin = Instant::now();
         loop {
             let mut now = match self.own {
@@ -192,7 +194,7 @@ impl Census {
                 bury();
                 return Ok(took);
             }
-            if took > patience {
+            if Some(took) > PATIENCE {
                 return Err(format!("before: {self:#?}\nafter {took:?}: {now:#?}"));
             }
             std::thread::sleep(Duration::from_millis(1));

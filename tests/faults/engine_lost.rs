@@ -8,9 +8,8 @@ use nix::unistd::Pid;
 use sbx::{Code, Config, ExitReason, LimitMode, PortKind, Runtime, RuntimeConfig, Sandbox};
 
 use crate::census::{self, Census, Process};
+use crate::common::PATIENCE;
 use crate::host::Scratch;
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a sandbox consists of, seen from outside.
 #[derive(Debug)]
@@ -43,7 +42,7 @@ fn runtime() -> Runtime {
     let runtime = Runtime::new(&RuntimeConfig::default()).unwrap();
     let begin = Instant::now();
     while Census::with_own(&std::env::temp_dir()).own.is_none_or(|(_, threads)| threads != 2) {
-        assert!(begin.elapsed() < PATIENCE, "the library has not two threads");
+        assert!(begin.elapsed() < PATIENCE.unwrap(), "the library has not two threads");
     }
     runtime
 }
@@ -57,7 +56,7 @@ fn sandbox(runtime: &Runtime) -> (Sandbox, (std::net::IpAddr, u16)) {
     config.set_limit_mode(LimitMode::Watchdog);
     config.add_port(8000, PortKind::Unencrypted).unwrap();
     let sandbox = runtime.create(&config).unwrap();
-    let tunnels = sandbox.tunnels(Some(PATIENCE)).unwrap();
+    let tunnels = sandbox.tunnels(PATIENCE).unwrap();
     let tunnel = tunnels.get(8000).unwrap();
     (sandbox, (tunnel.host().parse().unwrap(), tunnel.port()))
 }
@@ -71,18 +70,18 @@ fn lost(strike: impl Fn(&Parts)) {
     let before = Census::with_own(&scratch.0);
     let (sandbox, address) = sandbox(&runtime);
     strike(&parts());
-    let exit = sandbox.wait(Some(PATIENCE)).unwrap();
+    let exit = sandbox.wait(PATIENCE).unwrap();
     assert_eq!((exit.reason, exit.code), (ExitReason::EngineLost, 137));
     assert!(TcpStream::connect(address).is_err(), "its listener is still there");
     assert_eq!(sandbox.connect(8000).unwrap_err().code(), Code::State);
     sandbox.terminate().unwrap();
     drop(sandbox);
-    before.again(&scratch.0, &[], PATIENCE).unwrap();
+    before.again(&scratch.0, &[]).unwrap();
     // The runtime is none the worse.
     let mut config = Config::new();
     config.set_command(["true"]).unwrap();
-    assert_eq!(runtime.create(&config).unwrap().wait(Some(PATIENCE)).unwrap().code, 0);
-    before.again(&scratch.0, &[], PATIENCE).unwrap();
+    assert_eq!(runtime.create(&config).unwrap().wait(PATIENCE).unwrap().code, 0);
+    before.again(&scratch.0, &[]).unwrap();
 }
 
 fn signal(pid: i32, signal: Signal) {
@@ -122,13 +121,13 @@ fn a_killed_gofer_is_an_engine_lost_or_the_end_is_asked_for() {
         Err(error) => {
             assert_eq!(error.code(), Code::TimedOut);
             sandbox.terminate().unwrap();
-            sandbox.wait(Some(PATIENCE)).unwrap()
+            sandbox.wait(PATIENCE).unwrap()
         }
     };
     assert!(matches!(exit.reason, ExitReason::EngineLost | ExitReason::Terminated), "{exit:?}");
     assert_eq!(exit.code, 137);
     drop(sandbox);
-    before.again(&scratch.0, &[], PATIENCE).unwrap();
+    before.again(&scratch.0, &[]).unwrap();
 }
 
 #[test]
@@ -160,11 +159,11 @@ fn stopped(which: impl Fn(&Parts) -> i32) {
     assert_eq!(sandbox.wait(Some(Duration::from_millis(50))).unwrap_err().code(), Code::TimedOut);
     let begin = Instant::now();
     sandbox.terminate().unwrap();
-    let exit = sandbox.wait(Some(PATIENCE)).unwrap();
+    let exit = sandbox.wait(PATIENCE).unwrap();
     assert_eq!((exit.reason, exit.code), (ExitReason::Terminated, 137));
     println!("ended after {:?}", begin.elapsed());
     drop(sandbox);
-    before.again(&scratch.0, &[], PATIENCE).unwrap();
+    before.again(&scratch.0, &[]).unwrap();
 }
 
 #[test]
@@ -185,15 +184,15 @@ fn a_keeper_killed_while_it_starts_is_an_error_of_create() {
         });
         let Some(keeper) = keeper else {
             drop(sandbox);
-            before.again(&scratch.0, &[], PATIENCE).unwrap();
+            before.again(&scratch.0, &[]).unwrap();
             continue;
         };
         let _ = kill(Pid::from_raw(keeper.pid), Signal::SIGKILL);
-        match sandbox.wait(Some(PATIENCE)) {
+        match sandbox.wait(PATIENCE) {
             Ok(exit) => assert_eq!(exit.reason, ExitReason::EngineLost),
             Err(error) => assert_eq!(error.code(), Code::Engine, "{error}"),
         }
         drop(sandbox);
-        before.again(&scratch.0, &[], PATIENCE).unwrap();
+        before.again(&scratch.0, &[]).unwrap();
     }
 }

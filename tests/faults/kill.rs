@@ -9,8 +9,6 @@ use crate::host::{Scratch, compile};
 
 /// What a host that replaced its program is called then.
 const REPLACED: &str = "sleep";
-/// Who is not gone by then stays.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_host_that_is_killed_leaves_nothing() {
@@ -61,7 +59,7 @@ fn deaths(count: u64, ways: &[&str], seed: u64) {
         if way != "exec" {
             host.wait().unwrap();
         }
-        let gone = before.again(&scratch.0, &[SURVIVOR, REPLACED], PATIENCE);
+        let gone = before.again(&scratch.0, &[SURVIVOR, REPLACED]);
         let took = begin.elapsed();
         for one in census::below(i32::try_from(std::process::id()).unwrap()) {
             if [SURVIVOR, REPLACED].contains(&one.name.as_str()) {
@@ -77,7 +75,7 @@ fn deaths(count: u64, ways: &[&str], seed: u64) {
         gone.unwrap_or_else(|difference| panic!("{way} after {moment} µs, fork {forks}: {difference}"));
         times.push(took);
     }
-    before.again(&scratch.0, &[], PATIENCE).unwrap();
+    before.again(&scratch.0, &[]).unwrap();
     report(&mut times, ways);
 }
 

@@ -71,6 +71,16 @@ expect "a row without a case" "gone: there is no such case" "$(odd_rows "$scratc
 printf '%s\n' 'one all beside why' 'gone user* soon why' >"$table"
 expect "odd rows" "5" "$(odd_rows "$scratch/available" | grep -c .)"
 
+# What comes while the rest is built, and in the lane for what waits.
+coming() {
+    for came in program:beside program:counts program:waits program:alone program:missing python:beside; do
+        ! comes_now "$1" "${came%:*}" "${came#*:}" || printf '%s ' "$came"
+    done
+}
+expect "the early cases" "program:beside program:counts program:waits " "$(coming early)"
+expect "the cases that wait" "program:waits " "$(coming waits)"
+expect "all cases" 6 "$(coming '' | wc -w)"
+
 # One lane takes a case, and who wants to be alone waits for it and is waited for.
 work=$scratch
 mkdir "$work/taken"

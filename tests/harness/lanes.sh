@@ -5,6 +5,15 @@ take() {
     mkdir "$work/taken/$1--$(printf '%s' "$2" | tr ' /' '--')" 2>/dev/null
 }
 
+# comes_now PART KIND TURN: whether a lane has such a case now. Without a part it has all. Rust's tests are built first, so they are
+# early, but for what is to be alone: not before the rest is built. What waits most of its time has a lane more.
+comes_now() {
+    case $1:$2:$3 in
+        :* | early:program:beside | early:program:counts | early:program:waits | waits:program:waits) return 0 ;;
+        *) return 1 ;;
+    esac
+}
+
 # take_turn TURN: waits until a case of that turn may run: "alone" beside no other. A case that waits to be alone is overtaken by
 # none. give_turn ends the turn.
 take_turn() {

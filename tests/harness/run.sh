@@ -5,7 +5,8 @@
 # side take from the same cases, each case once; tests/harness/cases says which there are and who waits for whom.
 # CONTAINED is true where this shell is process 1 of process, mount and network namespaces of the lane's own. WORK is
 # the copy that every identity can read. PART is "cases", or "internet" for those that need an Internet of our own;
-# without it both are run.
+# without it both are run. "early" are those of the cases that are built before the others, and "waits" those of them that
+# wait most of their time.
 set -eu
 runs=$1
 contained=$2
@@ -190,6 +191,14 @@ run_job() {
     esac
 }
 
+run_early() {
+    run_cases early
+}
+
+run_waits() {
+    run_cases waits
+}
+
 run_cases() {
     jobs "$run" "$own/available" >"$own/jobs"
     while IFS='	' read -r name turn part kind command <&4; do
@@ -202,6 +211,7 @@ run_cases() {
         if [ -n "$long" ] && [ "$kind" != program ]; then
             continue
         fi
+        comes_now "${1:-}" "$kind" "$turn" || continue
         take "$run" "$name" || continue
         if [ "$turn" = missing ]; then
             fail_case "$name" "it isn't in tests/harness/cases: add it, with who runs it and why"

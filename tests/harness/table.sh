@@ -64,7 +64,7 @@ odd_rows() {
         NR == FNR { there[$1] = 1; next }
         seen[$1]++ { print $1 ": twice" }
         !($1 in there) { print $1 ": there is no such case" }
-        $3 !~ /^(beside|alone|counts)$/ { print $1 ": \"" $3 "\" is none of beside, alone, counts" }
+        $3 !~ /^(beside|waits|alone|counts)$/ { print $1 ": \"" $3 "\" is none of beside, waits, alone, counts" }
         {
             starred = 0
             words = split($2, run, ",")
