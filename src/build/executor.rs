@@ -337,9 +337,9 @@ impl<'a> Executor<'a> {
                 match self.find(key)? {
                     Some(found) => found,
                     None => {
-                        let made = self
-                            .workshop
-                            .make(image.as_ref(), &config, "FROM", |layers| make_directories(layers, &directories))?;
+                        let made = self.workshop.make(image.as_ref(), &config, "FROM", |layers| {
+                            make_directories(layers, &directories)
+                        })?;
                         self.workshop.remember_step(key, &made);
                         made
                     }

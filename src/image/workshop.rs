@@ -105,7 +105,9 @@ impl<'a> Workshop<'a> {
             return error;
         }
         let limit = self.max_bytes;
-        error.context(format!("the build's images may have {limit} bytes together (its max_bytes), and have {made}"))
+        error.context(format!(
+            "the build's images may have {limit} bytes together (its max_bytes), and have {made}"
+        ))
     }
 
     /// When the build has to be done.
@@ -258,7 +260,10 @@ impl<'a> Workshop<'a> {
         layers.helper.finish(&mut Watch { cancelled: self.ended(), progress: &mut count })?;
         let bytes = output.file().metadata().context("the size of the image")?.len();
         if bytes > limit {
-            return Err(Error::new(Code::Limit, format!("the step's image has {bytes} bytes, limit {limit}")));
+            return Err(Error::new(
+                Code::Limit,
+                format!("the step's image has {bytes} bytes, limit {limit}"),
+            ));
         }
         let id = id_of_file(output.file(), Digest::of(config.as_bytes()), &|| self.check())?;
         self.check()?;
@@ -290,7 +295,10 @@ impl Layers<'_> {
     ) -> Result<()> {
         let limit = self.workshop.image_limit();
         if bytes > limit {
-            return Err(Error::new(Code::Limit, format!("the step's files have {bytes} bytes, limit {limit}")));
+            return Err(Error::new(
+                Code::Limit,
+                format!("the step's files have {bytes} bytes, limit {limit}"),
+            ));
         }
         let archive = self.workshop.shared.store()?.temporary("files")?;
         // For the archive, and for the image.

@@ -426,7 +426,8 @@ impl Store {
         };
         match next.and_then(|next| is_there(&next)) {
             Ok(true) => {
-                let what = || format!("writing {} in the image store {:?}", tags::FILE, self.directories.path());
+                let what =
+                    || format!("writing {} in the image store {:?}", tags::FILE, self.directories.path());
                 renameat(format, tags::NEXT, format, tags::FILE).context(what())?;
                 fsync(format).context(what())
             }
