@@ -203,8 +203,8 @@ fn a_working_directory_at_the_end_is_in_the_image() {
     let look = "stat -c '%n %u:%g %a' /a /a/b";
     // A sandbox makes the directory that it starts in, so another one is looked for.
     for (steps, expected) in [
-        ("WORKDIR /a/b\nWORKDIR /srv\n", "/a 0:0 755\n/a/b 0:0 755\n"),
-        ("USER web\nWORKDIR /a/b\nWORKDIR /srv\n", "/a 0:0 755\n/a/b 0:0 755\n"),
+        ("WORKDIR /a/b\nWORKDIR /\n", "/a 0:0 755\n/a/b 0:0 755\n"),
+        ("USER web\nWORKDIR /a/b\nWORKDIR /\n", "/a 0:0 755\n/a/b 0:0 755\n"),
         ("COPY app.sh /a/\nWORKDIR /a/b\nWORKDIR /\n", "/a 0:0 755\n/a/b 0:0 755\n"),
         ("RUN true\nWORKDIR /a/b\nENV x=y\nWORKDIR /\n", "/a 0:0 755\n/a/b 0:0 755\n"),
         ("COPY app.sh /app\nWORKDIR /a/b\nWORKDIR /\nCOPY app.sh /a/b/app\n", "/a 0:0 755\n/a/b 0:0 755\n"),
@@ -227,7 +227,7 @@ fn the_triggers_of_a_base_are_done_first_and_once() {
         "ENV PATH=/bin FROM_BASE=yes",
         "ARG WHO=nobody",
         "COPY app.sh /from-base",
-        "RUN echo $WHO $FROM_BASE >/triggered; ls / | grep -c own",
+        "RUN echo $WHO $FROM_BASE >/triggered",
         "WORKDIR /work",
     ];
     let busybox = fs::read(BUSYBOX).unwrap();
@@ -251,7 +251,7 @@ fn the_triggers_of_a_base_are_done_first_and_once() {
     said.build.set_context(&context).unwrap().add_arg("WHO", "me").unwrap();
     let (image, said) = said.run(&store);
     let image = image.unwrap_or_else(|error| panic!("{error}: {said}"));
-    assert!(said.contains("ONBUILD RUN echo") && said.contains("[2/"), "{said}");
+    assert!(said.contains("ONBUILD RUN echo") && !said.contains("warning"), "{said}");
     assert_eq!(shell(&store, &image, "cat /work/own; /from-base"), "me yes\n/work\napp\n");
     // They are the build's that begins with that image; not of those that begin with this one.
     let (next, said) = build(&store, &format!("FROM {}\nRUN echo next >/next\n", image.id()));
@@ -695,8 +695,10 @@ fn one_process_that_is_killed_is_no_hindrance_to_another_that_builds() {
         for image in store.runtime.list_images().unwrap() {
             store.runtime.find_image(&image.id).unwrap();
         }
-        // What there is now is used again, and is the same.
-        assert_eq!(build_in(&store, of, &context).0.id(), image.id(), "{round}");
+        // What is remembered now may be the other's steps, and is as good.
+        let (again, said) = build_in(&store, of, &context);
+        assert_eq!(shell(&store, &again, "tail -n 1 /two; ls -d /one 2>/dev/null"), two, "{round}");
+        assert!(steps(&said).1 > 0, "{said}");
         for image in store.runtime.list_images().unwrap() {
             if image.id != base.id() {
                 store.runtime.remove_image(&image.id).unwrap();

@@ -38,6 +38,8 @@ pub(crate) struct Dockerfile {
     base: Base,
     /// The line of FROM.
     base_line: usize,
+    /// The names that an ARG has.
+    declared: Vec<String>,
     steps: Unresolved,
 }
 
@@ -104,10 +106,7 @@ impl Dockerfile {
                 "the Dockerfile has no FROM: its first instruction must be FROM IMAGE",
             ));
         };
-        for name in passed.keys().filter(|name| !declared.contains(name) && !resolve::is_proxy(name)) {
-            warnings.push(format!("the build argument {name} is not used: the Dockerfile has no ARG {name}"));
-        }
-        Ok(Self { base, base_line, steps: Unresolved { passed, global, parsed: steps, warnings } })
+        Ok(Self { base, base_line, declared, steps: Unresolved { passed, global, parsed: steps, warnings } })
     }
 
     /// The same, begun with the instructions that the base image has for builds on it (ONBUILD). They count as written in the
@@ -138,6 +137,9 @@ impl Dockerfile {
                 if matches!(read.instruction, Instruction::From(_)) {
                     return Err(named(unsupported(line, "FROM can't be a trigger")));
                 }
+                if let Instruction::Arg(args) = &read.instruction {
+                    with.declared.extend(args.iter().map(|(name, _)| name.clone()));
+                }
                 read.line = line;
                 read.text.insert_str(0, "ONBUILD ");
             }
@@ -162,7 +164,13 @@ impl Dockerfile {
 
     /// Replaces the variables, now that the base image's settings are known.
     pub(crate) fn resolve(&self, base: &ImageConfig) -> Result<Recipe> {
-        resolve::resolve(&self.steps, base)
+        let mut recipe = resolve::resolve(&self.steps, base)?;
+        let is_unused = |name: &&String| !self.declared.contains(name) && !resolve::is_proxy(name);
+        for name in self.steps.passed.keys().filter(is_unused) {
+            let text = format!("the build argument {name} is not used: the Dockerfile has no ARG {name}");
+            recipe.warnings.push(text);
+        }
+        Ok(recipe)
     }
 }
 
