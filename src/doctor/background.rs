@@ -3,7 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{HostCheck, Report};
+use super::Report;
+use super::host_check::HostCheck;
 use crate::config::RuntimeConfig;
 use crate::error::{Code, Context, Error, Result};
 use crate::event::operation::{Notice, Operation};

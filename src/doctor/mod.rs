@@ -5,10 +5,12 @@
 //! | `checks` | the checks, by texts of /proc and /sys and by the trial |
 //! | `trial` | a keeper makes its namespaces, and the library configures links and rules in them |
 //! | `report` | the findings |
+//! | `host_check` | all of it: reads the environment, checks, and makes the report |
 //! | `background` | the same on a thread of its own, for hosts that must not block |
 
 mod background;
 mod checks;
+mod host_check;
 mod report;
 mod trial;
 
@@ -17,9 +19,7 @@ pub use report::{Finding, Report, Status};
 use crate::config::RuntimeConfig;
 use crate::error::Result;
 use crate::event::{Operation, Queue};
-use crate::keeper::Origin;
-use crate::runsc::find::Locator;
-use crate::runtime;
+use host_check::HostCheck;
 
 /// Checks everything that the library needs of this host. Needs no runtime.
 ///
@@ -36,28 +36,4 @@ pub fn check_host(config: &RuntimeConfig) -> Report {
 /// that is cancelled still runs to its end, unheard.
 pub fn check_host_begin(config: &RuntimeConfig, events: Option<(&Queue, u64)>) -> Result<Operation<Report>> {
     background::begin(config, events)
-}
-
-/// What to check, by the environment as it was when this was made.
-struct HostCheck {
-    locator: Locator,
-    keeper: Origin,
-    user_namespace: bool,
-}
-
-impl HostCheck {
-    /// Reads the environment. What can hang is left to [`HostCheck::report`].
-    fn new(config: &RuntimeConfig) -> Self {
-        Self {
-            locator: runtime::locator(config),
-            keeper: runtime::keeper(config),
-            user_namespace: config.user_namespace,
-        }
-    }
-
-    /// Runs the checks and the trial.
-    fn report(&self) -> Report {
-        let runsc = self.locator.locate();
-        checks::examine(runsc.as_deref(), Some(trial::run(&self.keeper, self.user_namespace)))
-    }
 }

@@ -10,6 +10,7 @@ mod digest;
 /// Writes and reads the file. The keeper's program includes it, too.
 #[allow(dead_code, unused_imports, reason = "the keeper's program uses the rest of it")]
 pub(crate) mod erofs;
+mod failure;
 mod handle;
 mod helper;
 mod import;
@@ -33,6 +34,8 @@ use crate::keeper::wire::image as wire;
 pub(crate) use archive::tar;
 pub use config::ImageConfig;
 pub(crate) use digest::Digest;
+use failure::cancelled;
+pub(crate) use failure::error;
 #[cfg(any(test, fuzzing))]
 pub(crate) use registry::fuzzed;
 pub use snapshot::Snapshot;
@@ -41,7 +44,6 @@ pub use transfer::CopiedImage;
 pub(crate) use transfer::Transfer;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use handle::{Image, ImageInfo};
 pub use options::{ImageFormat, ImageLimits, ImageOptions, ImageSource, PrunedImages};
@@ -51,20 +53,7 @@ use store::Store;
 pub(crate) use watch::Watch;
 pub(crate) use workshop::{Changes, Layers, Workshop};
 
-use crate::error::{Code, Error, Result};
-
-/// An image that can't be used, and what to do.
-pub(crate) fn error(text: impl Into<String>) -> Error {
-    Error::new(Code::Image, text)
-}
-
-/// Fails if the operation has ended, because it was cancelled, while a thread still works on it.
-fn cancelled(ended: &AtomicBool) -> Result<()> {
-    if ended.load(Ordering::Relaxed) {
-        return Err(Error::new(Code::Closed, "the operation was cancelled"));
-    }
-    Ok(())
-}
+use crate::error::{Error, Result};
 
 /// Where a runtime's images are: in this directory, or else in the user's, by the environment.
 pub(crate) fn directory(directory: Option<&Path>) -> Result<PathBuf> {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::message::Message;
 use super::netlink::Netlink;
 use super::nft::Rules;
-use super::route::{self, End, LOOPBACK};
+use super::route::{self, End, LOOPBACK, MARK};
 use crate::error::{Context, Error, Result};
 use crate::topology::{
     GATEWAY, GATEWAY_LINK, GATEWAY_MAC, GATEWAY6, PREFIX, PREFIX6, SANDBOX, SANDBOX_LINK, SANDBOX_MAC,
@@ -16,8 +16,7 @@ use crate::topology::{
 /// have a few tunnels from the start (tunl0, sit0, ...).
 const LINK_INDEX: u32 = 100;
 
-/// The mark of packets that are delivered to the library's sockets whatever their destination, and their routing table.
-pub(crate) const MARK: u32 = 1;
+/// The routing table of packets with the [`MARK`].
 const TABLE: u8 = 100;
 
 /// The smallest MTU: for IPv4 by RFC 791, for IPv6 by RFC 8200.

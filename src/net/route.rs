@@ -17,6 +17,9 @@ const FR_ACT_TO_TBL: u8 = 1;
 const RTM_F_FIB_MATCH: u32 = 0x2000;
 const RTEXT_FILTER_SKIP_STATS: u32 = 8;
 
+/// The mark of packets that are delivered to the library's sockets whatever their destination.
+pub(super) const MARK: u32 = 1;
+
 /// The index that `lo` has in every namespace.
 pub(super) const LOOPBACK: u32 = 1;
 

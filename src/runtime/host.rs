@@ -13,6 +13,7 @@ use once_cell::sync::OnceCell;
 
 use crate::config::RuntimeConfig;
 use crate::error::{Code, Context, Error, Result};
+use crate::image::{Images, RegistrySettings, directory};
 use crate::keeper::{Origin, Program};
 use crate::net;
 use crate::runsc::find::{Locator, Search};
@@ -168,4 +169,11 @@ pub(crate) fn locator(config: &RuntimeConfig) -> Locator {
 /// Where the keeper's program comes from.
 pub(crate) fn keeper(config: &RuntimeConfig) -> Origin {
     Origin::new(config.keeper.clone().or_else(|| secure::variable("SBX_KEEPER").map(PathBuf::from)))
+}
+
+/// The images of the directory that the config names, or else the environment.
+pub(super) fn images(config: &RuntimeConfig, host: &Arc<HostCache>) -> Images {
+    let host = Arc::clone(host);
+    let program = Box::new(move || host.get().program());
+    Images::new(directory(config.image_directory.as_deref()), RegistrySettings::from_environment(), program)
 }

@@ -1,22 +1,9 @@
 //! A runtime's images.
 
-use std::sync::Arc;
-
 use super::Runtime;
-use super::host::HostCache;
-use crate::config::RuntimeConfig;
 use crate::error::Result;
 use crate::event::{Operation, Queue};
-use crate::image::{
-    Image, ImageInfo, ImageOptions, ImageSource, Images, PrunedImages, RegistrySettings, directory,
-};
-
-/// The images of the directory that the config names, or else the environment.
-pub(super) fn images(config: &RuntimeConfig, host: &Arc<HostCache>) -> Images {
-    let host = Arc::clone(host);
-    let program = Box::new(move || host.get().program());
-    Images::new(directory(config.image_directory.as_deref()), RegistrySettings::from_environment(), program)
-}
+use crate::image::{Image, ImageInfo, ImageOptions, ImageSource, PrunedImages};
 
 /// Images. They are in a store that all of the user's programs share; see [`Image`].
 ///

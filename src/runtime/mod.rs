@@ -101,7 +101,7 @@ impl Runtime {
 
     fn start(host: host::Host, config: &RuntimeConfig) -> Result<Self> {
         let host = Arc::new(host::HostCache::new(host));
-        let images = Arc::new(images::images(config, &host));
+        let images = Arc::new(host::images(config, &host));
         let budget = budget()?;
         let reactor = Reactor::new().context("the control thread's poll descriptor")?;
         let (commands, requests) = thread::prepare(&reactor);

@@ -26,6 +26,7 @@ mod policy_update;
 mod shared;
 mod snapshot;
 mod stamp;
+mod state;
 mod stats;
 mod usage;
 
@@ -49,9 +50,9 @@ pub(crate) use plan::PRETEND_LOW_MEMORY;
 pub(crate) use plan::{Plan, Stamp, memory_is_low};
 pub(crate) use policy_update::{MAX_POLICY_TASKS, too_many_policy_tasks};
 pub(crate) use shared::{Shared, wait_on};
-pub(crate) use stats::Gathering;
+pub use state::State;
 pub use stats::Stats;
-pub(crate) use usage::USAGE_TIMEOUT as MEASURE_TIMEOUT;
+pub(crate) use stats::{Gathering, USAGE_TIMEOUT as MEASURE_TIMEOUT};
 
 use crate::config::Stdio;
 use crate::config::Stream;
@@ -62,20 +63,6 @@ use crate::image::Images;
 use crate::policy::PolicyMode;
 use crate::process::Captured;
 use crate::tunnel::TunnelMap;
-
-/// Where a sandbox is in its life. It only ever moves forward.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(i32)]
-pub enum State {
-    /// Being created: nothing of the program runs yet.
-    Starting = 1,
-    /// The program was started.
-    Running = 2,
-    /// The program has ended, or the sandbox is being ended; its processes are going away.
-    Ending = 3,
-    /// Nothing of it is left.
-    Ended = 4,
-}
 
 /// A sandbox. Clones are handles to the same one; dropping the last ends it.
 ///

@@ -16,7 +16,6 @@ use nix::sys::stat::fstat;
 use serde_json::Value;
 
 use super::images::HostResources;
-use super::snapshot::available_memory;
 use crate::keeper::wire::keeper::{Entry, Setup};
 use crate::runsc::command::SandboxId;
 
@@ -152,6 +151,13 @@ pub(crate) fn memory_is_low() -> bool {
     available_memory().is_some_and(|bytes| bytes < LOW_MEMORY)
 }
 
+/// The host's memory that is available for programs (proc_meminfo(5)).
+pub(super) fn available_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// A bundle with its sets in one order: they are written in any.
 fn ordered(bundle: &[u8]) -> Option<Value> {
     let mut bundle: Value = serde_json::from_slice(bundle).ok()?;
@@ -165,6 +171,12 @@ fn ordered(bundle: &[u8]) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_hosts_memory_is_read() {
+        let bytes = available_memory().unwrap();
+        assert!((1 << 24..1 << 50).contains(&bytes), "{bytes}");
+    }
 
     #[test]
     fn mounts_below_what_is_bound_are_seen() {

@@ -4,12 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::usage::USAGE_TIMEOUT;
 use super::{Command, Control, Sandbox, Shared, State};
 use crate::error::{Code, Error, Result};
 use crate::event::operation::{Completion, Notice, Operation};
 use crate::event::{EventKind, Queue};
 use crate::keeper::wire::keeper::Usage;
+
+/// How long an answer is waited for; then the question is asked anew.
+pub(crate) const USAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a sandbox uses and has done. `None` is what isn't known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,13 +4,11 @@
 
 use std::mem;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::lifecycle::Tickets;
-use super::stats::Gathering;
+use super::stats::{Gathering, USAGE_TIMEOUT};
 
-/// How long an answer is waited for; then the question is asked anew.
-pub(crate) const USAGE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most callers that wait for one answer.
 const MAX_WAITERS: usize = 1024;
 /// More than gVisor lets there be: init has not counted.

@@ -1,7 +1,7 @@
 //! Sparse files in archives: GNU's old format, and its pax formats 0.0, 0.1 and 1.0.
 
+use super::header::{BLOCK, Wrong, cut_short, decimal, field, number};
 use super::stream::Stream;
-use super::tar::{BLOCK, Wrong, cut_short, decimal, field, number};
 
 /// Offset and length of each part of a file that isn't a hole, in order.
 pub(super) type Segments = Vec<(u64, u64)>;

@@ -9,11 +9,14 @@
 //! headers before. Not the parser that init has for uploads: that knows whole seconds, and neither devices nor sparse
 //! files.
 
+use super::header::{
+    BLOCK, CHECKSUM, Field, GROUP, MAGIC, MAJOR, MINOR, MODE, MODIFIED, NAME, PREFIX, SIZE, TARGET, TYPE,
+    USER, Wrong, cut_short, decimal, field, is_checksum, number, signed_number, text,
+};
 use super::sparse::{self, Segments};
 use super::stream::Stream;
 use super::{Attributes, Device, Trouble, shown};
 
-pub(super) const BLOCK: usize = 512;
 /// The largest extended header, as in Go.
 const MAX_EXTENDED_HEADER: u64 = 1 << 20;
 /// The longest path, and the longest target of a link, as in Linux with the NUL that ends them.
@@ -78,22 +81,6 @@ pub(super) struct Archive {
     left: u64,
     padding: u64,
 }
-
-type Field = (usize, usize);
-
-const NAME: Field = (0, 100);
-const MODE: Field = (100, 8);
-const USER: Field = (108, 8);
-const GROUP: Field = (116, 8);
-const SIZE: Field = (124, 12);
-const MODIFIED: Field = (136, 12);
-const CHECKSUM: Field = (148, 8);
-const TYPE: usize = 156;
-const TARGET: Field = (157, 100);
-const MAGIC: Field = (257, 8);
-const MAJOR: Field = (329, 8);
-const MINOR: Field = (337, 8);
-const PREFIX: Field = (345, 155);
 
 impl Archive {
     pub(super) fn new(strict: bool) -> Self {
@@ -314,28 +301,6 @@ impl Archive {
     }
 }
 
-/// What is wrong with a header: a text that names neither the entry nor its place, or something else.
-pub(super) enum Wrong {
-    Text(String),
-    Trouble(Trouble),
-}
-
-impl From<String> for Wrong {
-    fn from(text: String) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl From<Trouble> for Wrong {
-    fn from(trouble: Trouble) -> Self {
-        Self::Trouble(trouble)
-    }
-}
-
-pub(super) fn cut_short() -> Trouble {
-    Trouble::Malformed("the layer's archive ends too early".into())
-}
-
 /// A value that a pax header, a GNU header or the entry's own header has. The first two have to agree.
 fn one_of(pax: Option<Vec<u8>>, gnu: Option<Vec<u8>>, own: Vec<u8>, what: &str) -> Result<Vec<u8>, String> {
     match (pax, gnu) {
@@ -345,57 +310,6 @@ fn one_of(pax: Option<Vec<u8>>, gnu: Option<Vec<u8>>, own: Vec<u8>, what: &str) 
         (Some(value), _) | (None, Some(value)) => Ok(value),
         (None, None) => Ok(own),
     }
-}
-
-pub(super) fn field(block: &[u8], (at, length): Field) -> &[u8] {
-    block.get(at..at + length).unwrap_or_default()
-}
-
-/// A field up to its first NUL.
-fn text(bytes: &[u8]) -> &[u8] {
-    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
-}
-
-/// Parses a number that isn't negative: octal digits among spaces and NULs, or base 256 with the first bit set.
-pub(super) fn number(bytes: &[u8]) -> Result<u64, String> {
-    u64::try_from(signed_number(bytes)?)
-        .map_err(|_| format!("has the number {}, below 0", bytes.escape_ascii()))
-}
-
-fn signed_number(bytes: &[u8]) -> Result<i64, String> {
-    let wrong = || format!("has the number {}", bytes.escape_ascii());
-    match bytes.split_first() {
-        Some((first, rest)) if first & 0x80 != 0 => {
-            // The second bit is the sign, which extends to the left.
-            let begin = i128::from(first & 0x3f) - if first & 0x40 == 0 { 0 } else { 0x40 };
-            let value = rest.iter().try_fold(begin, |value, byte| {
-                let value = value.checked_mul(256)? + i128::from(*byte);
-                (-(1 << 100)..1 << 100).contains(&value).then_some(value)
-            });
-            value.and_then(|value| i64::try_from(value).ok()).ok_or_else(wrong)
-        }
-        _ => {
-            let is_padding = |byte: &u8| matches!(byte, b' ' | 0);
-            let begin = bytes.iter().position(|byte| !is_padding(byte)).unwrap_or(bytes.len());
-            let end = bytes.iter().rposition(|byte| !is_padding(byte)).map_or(begin, |last| last + 1);
-            bytes.get(begin..end).unwrap_or_default().iter().try_fold(0_i64, |value, byte| match byte {
-                b'0'..=b'7' => {
-                    value.checked_mul(8).map(|value| value + i64::from(byte - b'0')).ok_or_else(wrong)
-                }
-                _ => Err(wrong()),
-            })
-        }
-    }
-}
-
-/// Whether a header's checksum is the sum of its bytes, with spaces in the place of the checksum. Some old writers
-/// took bytes for signed numbers.
-fn is_checksum(block: &[u8; BLOCK], sum: u64) -> bool {
-    let is_own = |at: &usize| (CHECKSUM.0..CHECKSUM.0 + CHECKSUM.1).contains(at);
-    let bytes = || block.iter().enumerate().map(|(at, byte)| if is_own(&at) { b' ' } else { *byte });
-    let unsigned: i64 = bytes().map(i64::from).sum();
-    let signed: i64 = bytes().map(|byte| i64::from(byte.cast_signed())).sum();
-    i64::try_from(sum).is_ok_and(|sum| sum == unsigned || sum == signed)
 }
 
 impl Extended {
@@ -481,13 +395,6 @@ impl Pax {
             && !opaque;
         if is_comment { Ok(()) } else { Err("sets attributes of all entries, which isn't supported".into()) }
     }
-}
-
-pub(super) fn decimal<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// Parses seconds with an optional sign and fraction, rounding down to nanoseconds.

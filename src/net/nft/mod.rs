@@ -26,16 +26,15 @@ use crate::topology::{GATEWAY, SPARE};
 pub(crate) use generation::AllowedSets;
 use generation::{Generation, MAX_SET_RANGES};
 use message::{NFPROTO_INET, TABLE, family, kind};
+use rules::{EGRESS, REFUSED};
 use set::KeyType;
 use transaction::{
     NFT_MSG_GETRULE, NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_TABLE, batches, chain, flush, hook,
     rule, table, transaction,
 };
 
-/// The chains of the table.
+/// The chain that the kernel calls. The other chains are in [`rules`].
 const PREROUTING: &str = "prerouting";
-const EGRESS: &str = "egress";
-const REFUSED: &str = "refused";
 
 /// The rules of one G, loaded.
 #[derive(Debug)]

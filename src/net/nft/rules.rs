@@ -13,8 +13,7 @@ use super::expression::{Expression, Header, MetaKey, Reject, Verdict};
 use super::generation::Generation;
 use super::message::{NFPROTO_IPV4, NFPROTO_IPV6};
 use super::set::{GATEWAY4, RESOLVED4, RESOLVED6, SERVICES};
-use super::{EGRESS, REFUSED};
-use crate::net::links::MARK;
+use crate::net::route::MARK;
 use crate::policy::Protocol;
 use crate::topology::{
     GATEWAY, GATEWAY_LINK, GATEWAY6, NETWORK, NETWORK6, PREFIX, PREFIX6, SANDBOX, SANDBOX6,
@@ -23,6 +22,10 @@ use crate::topology::{
 /// Where the library's relays listen, on G's own 127.0.0.1 and ::1: out of the sandbox's reach, but by these
 /// rules.
 pub(crate) const RELAY_PORT: u16 = 9000;
+
+/// The chains that the first chain goes on to.
+pub(super) const EGRESS: &str = "egress";
+pub(super) const REFUSED: &str = "refused";
 
 /// The bits SYN and ACK of TCP's flags, and SYN alone: the first packet of a connection.
 const SYN_ACK: u8 = 0x12;

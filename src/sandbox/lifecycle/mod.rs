@@ -23,6 +23,7 @@ mod exit_snapshot;
 mod idle;
 mod probe;
 mod running;
+mod settings;
 mod shutdown;
 mod startup;
 mod stop;
@@ -41,6 +42,7 @@ use exit_snapshot::{EXIT_SNAPSHOT_TIMEOUT, EXIT_SNAPSHOT_WAIT};
 use idle::Idle;
 use probe::Probe;
 pub(super) use probe::ProbeSettings;
+pub(super) use settings::Settings;
 use stop::Stop;
 use unanswered::Unanswered;
 
@@ -87,28 +89,6 @@ pub(super) enum Phase {
     Clearing,
     /// Nothing is left.
     Gone,
-}
-
-/// What the configuration says about a sandbox's life. Open fields: plain data that the driver fills in.
-#[derive(Clone, Debug)]
-pub(super) struct Settings {
-    /// It is a member of the warm pool: it starts up to init and waits there.
-    pub(super) is_member: bool,
-    /// It has a gateway and a way out.
-    pub(super) network: bool,
-    /// It has a program of its own.
-    pub(super) has_command: bool,
-    /// Init has something to start: a program, or a working directory to make.
-    pub(super) has_start: bool,
-    /// The keeper watches its memory. Nothing is started before it has seen that.
-    pub(super) watches_memory: bool,
-    /// It has control groups.
-    pub(super) has_groups: bool,
-    pub(super) timeout: Duration,
-    pub(super) idle_timeout: Option<Duration>,
-    pub(super) probe: Option<ProbeSettings>,
-    /// A snapshot is taken at the end.
-    pub(super) exit_snapshot: bool,
 }
 
 /// What is done about an event.

@@ -1,0 +1,27 @@
+//! What a sandbox's life goes by.
+
+use std::time::Duration;
+
+use super::probe::ProbeSettings;
+
+/// What the configuration says about a sandbox's life. Open fields: plain data that the driver fills in.
+#[derive(Clone, Debug)]
+pub(in crate::sandbox) struct Settings {
+    /// It is a member of the warm pool: it starts up to init and waits there.
+    pub(in crate::sandbox) is_member: bool,
+    /// It has a gateway and a way out.
+    pub(in crate::sandbox) network: bool,
+    /// It has a program of its own.
+    pub(in crate::sandbox) has_command: bool,
+    /// Init has something to start: a program, or a working directory to make.
+    pub(in crate::sandbox) has_start: bool,
+    /// The keeper watches its memory. Nothing is started before it has seen that.
+    pub(in crate::sandbox) watches_memory: bool,
+    /// It has control groups.
+    pub(in crate::sandbox) has_groups: bool,
+    pub(in crate::sandbox) timeout: Duration,
+    pub(in crate::sandbox) idle_timeout: Option<Duration>,
+    pub(in crate::sandbox) probe: Option<ProbeSettings>,
+    /// A snapshot is taken at the end.
+    pub(in crate::sandbox) exit_snapshot: bool,
+}
