@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
@@ -22,7 +23,9 @@ use sbx::{Config, Exec, ExitReason, FileOptions, Policy, PortKind, Runtime, Sand
 const LONG: Option<Duration> = Some(Duration::from_secs(300));
 /// Members of the warm pool.
 const MEMBERS: u32 = 2;
-/// How much more of its own memory the process may have at the end: what an allocator keeps.
+/// How many more descriptors the process may have at the end, and how much more of its own memory: what a tunnel has in
+/// stock, what an allocator keeps.
+const SLACK_DESCRIPTORS: usize = 64;
 const SLACK_KIB: u64 = 8 * 1024;
 
 fn seconds() -> u64 {
@@ -167,7 +170,6 @@ fn below(pid: u32) -> usize {
 /// What there is while nothing is under way.
 #[derive(Debug, PartialEq, Eq)]
 struct Held {
-    descriptors: usize,
     threads: u64,
     /// Processes of the sandboxes that stay, and of the pool.
     processes: usize,
@@ -189,10 +191,21 @@ fn count_in(directory: impl AsRef<std::path::Path>) -> usize {
     fs::read_dir(directory).map_or(0, Iterator::count)
 }
 
+/// This process's descriptors by kind. A tunnel keeps sockets in stock, as many as it has needed of late.
+fn descriptors() -> BTreeMap<String, usize> {
+    let mut kinds = BTreeMap::new();
+    for entry in fs::read_dir("/proc/self/fd").unwrap().flatten() {
+        let link = fs::read_link(entry.path()).unwrap_or_default();
+        let text = link.to_string_lossy();
+        let kind = text.split(['[', '(']).next().unwrap_or_default().to_owned();
+        *kinds.entry(kind).or_default() += 1;
+    }
+    kinds
+}
+
 impl Load {
     fn held(&self) -> Held {
         Held {
-            descriptors: count_in("/proc/self/fd"),
             threads: status("Threads:"),
             processes: below(std::process::id()),
             files: count_in(std::env::temp_dir()) + count_in("/dev/shm"),
@@ -274,12 +287,16 @@ fn under_mixed_load_nothing_grows() {
         // What is made once is there after a while.
         thread::sleep(time / 8);
         let (first, first_kib) = load.look();
-        println!("{:?}: {first:?}, {first_kib} KiB", begin.elapsed());
+        let first_descriptors = descriptors();
+        println!("{:?}: {first:?}, {first_kib} KiB, {first_descriptors:?}", begin.elapsed());
         while begin.elapsed() < time && !load.is_over.load(Ordering::Relaxed) {
             thread::sleep((time / 8).min(Duration::from_secs(60)));
             let (held, kib) = load.look();
-            println!("{:?}: {held:?}, {kib} KiB", begin.elapsed());
+            let descriptors = descriptors();
+            println!("{:?}: {held:?}, {kib} KiB, {descriptors:?}", begin.elapsed());
             assert_eq!(held, first);
+            let [before, now] = [&first_descriptors, &descriptors].map(|kinds| kinds.values().sum::<usize>());
+            assert!(now <= before + SLACK_DESCRIPTORS, "descriptors grow: {first_descriptors:?}");
             assert!(kib <= first_kib + SLACK_KIB, "memory grows: {first_kib} KiB, then {kib}");
         }
     });
