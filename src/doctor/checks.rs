@@ -19,8 +19,11 @@ use crate::limits;
 use crate::runsc::probe::{INSTALL, Runsc, parse_kernel};
 use crate::runsc::process;
 
-/// The oldest kernel this is tested on.
-const KERNEL_MIN: (u32, u32) = (6, 1);
+/// The oldest kernel that has every system call which sandboxes need: mount_setattr(2).
+const KERNEL_MIN: (u32, u32) = (5, 12);
+
+/// The oldest kernel that this is tested on.
+const KERNEL_TESTED: (u32, u32) = (6, 1);
 
 /// The descriptors of a sandbox with one port, without its connections.
 const DESCRIPTORS_A_SANDBOX: u64 = (limits::SANDBOX + limits::LISTENER + limits::KEPT) as u64;
@@ -39,6 +42,8 @@ pub(crate) struct LiveProbe {
     pub(crate) user_mapping: Option<Result<(), i32>>,
     /// All others, as many as a sandbox takes; else the one that failed.
     pub(crate) namespaces: Option<Result<(), (String, i32)>>,
+    /// A root of mounts, and the step that failed.
+    pub(crate) mounts: Option<Result<(), (String, i32)>>,
     pub(crate) veth: Option<Result<(), i32>>,
     pub(crate) nf_tables: Option<Result<(), i32>>,
     pub(crate) tproxy: Option<Result<(), i32>>,
@@ -196,6 +201,7 @@ fn judge(host: &Host, runsc: Result<String, &Error>, live: Option<&LiveProbe>) -
         user_namespaces(host, live),
         seccomp(host, live),
         namespaces(live),
+        mounts(host, live),
         module("veth", "veth", host, live.veth),
         module("nf_tables", "nf_tables", host, live.nf_tables),
         module("tproxy", "nft_tproxy", host, live.tproxy),
@@ -221,10 +227,15 @@ fn place(place: Place) -> Finding {
 
 fn kernel_version(release: &str) -> Finding {
     let detail = format!("Linux {release}");
-    let (major, minor) = KERNEL_MIN;
+    let (major, minor) = KERNEL_TESTED;
     match parse_kernel(release) {
         (0, _) => Finding::limited("kernel", format!("can't read the version in {release:?}"), ""),
-        version if version >= KERNEL_MIN => Finding::ok("kernel", detail),
+        version if version >= KERNEL_TESTED => Finding::ok("kernel", detail),
+        version if version >= KERNEL_MIN => Finding::limited(
+            "kernel",
+            format!("{detail}: older than the {major}.{minor} that sandboxes are tested on"),
+            "",
+        ),
         _ => Finding::missing("kernel", detail, format!("boot Linux {major}.{minor} or newer")),
     }
 }
@@ -299,6 +310,9 @@ fn seccomp(host: &Host, live: &LiveProbe) -> Finding {
     let mode = host.self_status.lines().find_map(|line| line.strip_prefix("Seccomp:")).map(str::trim);
     match (mode, live.user_namespace) {
         (None | Some("0"), _) => Finding::ok(NAME, "no filter on this process"),
+        (Some(_), Some(Ok(()))) if matches!(live.mounts, Some(Err(_))) => {
+            Finding::limited(NAME, "a filter; the finding `mounts` says what is refused", "")
+        }
         (Some(_), Some(Ok(()))) => Finding::ok(NAME, "a filter that allows what is needed"),
         (Some(_), Some(Err(_))) if host.is_in_chroot => {
             Finding::limited(NAME, "a filter, and a chroot that forbids user namespaces", "")
@@ -324,6 +338,29 @@ fn namespaces(live: &LiveProbe) -> Finding {
             let kind = kinds.iter().find(|(name, _)| step.starts_with(name));
             let remedy = kind.map(|(_, kind)| format!("sudo sysctl -w user.max_{kind}_namespaces=15000"));
             Finding::missing(NAME, format!("{step}: {}", refused(*error)), remedy.unwrap_or_default())
+        }
+        None => Finding::limited(NAME, "not tried", ""),
+    }
+}
+
+fn mounts(host: &Host, live: &LiveProbe) -> Finding {
+    const NAME: &str = "mounts";
+    match &live.mounts {
+        Some(Ok(())) => Finding::ok(NAME, "made a root of mounts"),
+        // The seccomp rules of RestrictSUIDSGID= answer so.
+        Some(Err((step, libc::ENOSYS))) if parse_kernel(&host.release) >= KERNEL_MIN => Finding::missing(
+            NAME,
+            format!("{step}: {}; a filter refuses openat2 or mount_setattr", refused(libc::ENOSYS)),
+            "in a service of systemd, use User= instead of DynamicUser=, which implies RestrictSUIDSGID=; in a \
+             container, a filter that allows what examples/deploy/seccomp.json allows",
+        ),
+        Some(Err((step, libc::ENOSYS))) => Finding::missing(
+            NAME,
+            format!("{step}: {}", refused(libc::ENOSYS)),
+            "fix the finding `kernel` first",
+        ),
+        Some(Err((step, error))) => {
+            Finding::missing(NAME, format!("{step}: {}", refused(*error)), host.place.allow_namespaces())
         }
         None => Finding::limited(NAME, "not tried", ""),
     }

@@ -28,8 +28,9 @@ pub(super) enum Place {
 pub(super) struct Environment {
     kubernetes: bool,
     github_actions: bool,
-    /// systemd's convention for containers.
+    /// systemd's convention for containers, and podman's.
     container: bool,
+    podman: bool,
     service: bool,
 }
 
@@ -40,6 +41,7 @@ impl Environment {
             kubernetes: has("KUBERNETES_SERVICE_HOST"),
             github_actions: has("GITHUB_ACTIONS"),
             container: has("container"),
+            podman: secure::variable("container").is_some_and(|kind| kind == "podman"),
             service: has("INVOCATION_ID"),
         }
     }
@@ -57,7 +59,7 @@ impl Place {
         // The innermost counts.
         if environment.kubernetes {
             Self::Kubernetes
-        } else if podman {
+        } else if podman || environment.podman {
             Self::Podman
         } else if docker {
             Self::Docker
@@ -96,10 +98,11 @@ impl Place {
                 "docker run --security-opt seccomp=seccomp.json, with examples/deploy/seccomp.json; or seccomp=unconfined"
             }
             Self::Podman => {
-                "podman run --security-opt seccomp=seccomp.json, with examples/deploy/seccomp.json; or seccomp=unconfined"
+                "podman run --security-opt seccomp=seccomp-oci.json, with examples/deploy/seccomp-oci.json; or \
+                 seccomp=unconfined"
             }
             Self::Kubernetes => {
-                "put examples/deploy/seccomp.json below the kubelet's seccomp directory and name it in \
+                "put examples/deploy/seccomp-oci.json below the kubelet's seccomp directory and name it in \
                  securityContext.seccompProfile (type: Localhost), as examples/deploy/pod.yaml does"
             }
             Self::Service => {
@@ -150,6 +153,8 @@ mod tests {
         assert_eq!(find(&none, "5.15.90.1-microsoft-standard-WSL2", ""), Place::Wsl(2));
         let pod = Environment { kubernetes: true, ..none.clone() };
         assert_eq!(Place::judge(&pod, "6.1.0", "0::/", true, false), Place::Kubernetes);
+        let podman = Environment { container: true, podman: true, ..none.clone() };
+        assert_eq!(find(&podman, "6.1.0", ""), Place::Podman);
         let nspawn = Environment { container: true, ..none.clone() };
         assert_eq!(find(&nspawn, "6.1.0", ""), Place::Container);
         let runner = Environment { github_actions: true, ..none.clone() };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::checks::LiveProbe;
 use crate::error::{Code, Error, Result};
-use crate::keeper::wire::keeper::{Reply, Request, Setup};
+use crate::keeper::wire::keeper::{Reply, Request, Setup, TRIED_MOUNTS};
 use crate::keeper::{Keeper, Origin, Program};
 use crate::net::links;
 use crate::net::nflog::NflogSocket;
@@ -53,10 +53,17 @@ fn in_namespaces(keeper: &mut Keeper, user_namespace: bool, found: &mut LiveProb
             found.user_namespace = user_namespace.then_some(Ok(()));
             found.user_mapping = user_namespace.then_some(Ok(()));
             found.namespaces = Some(Ok(()));
+            found.mounts = Some(Ok(()));
             found.proc_sys_writable = Some(if refused.is_empty() { Ok(()) } else { Err(libc::EROFS) });
         }
         Reply::Failed { step, errno } => {
             let step = String::from_utf8_lossy(&step);
+            if let Some(step) = step.strip_prefix(TRIED_MOUNTS) {
+                found.user_namespace = user_namespace.then_some(Ok(()));
+                found.namespaces = Some(Ok(()));
+                found.mounts = Some(Err((step.to_owned(), errno)));
+                return Ok(());
+            }
             match step.as_ref() {
                 "user namespace" => found.user_namespace = Some(Err(errno)),
                 step if step.starts_with("/proc/self/") => {

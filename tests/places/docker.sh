@@ -41,6 +41,9 @@ tar -C "$place" -c . | docker import - place >/dev/null
 container() {
     docker run --rm --network none --env HOME=/tmp "$@"
 }
-# Where docker covers parts of /proc.
+filter=seccomp.json
 uncovered="--security-opt systempaths=unconfined"
+refused='missing  *seccomp'
+remedy='docker run --security-opt seccomp=seccomp.json'
+failure='user namespaces are disabled or restricted here'
 . "${0%/*}/containers.sh"

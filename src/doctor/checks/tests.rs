@@ -32,6 +32,7 @@ fn tried() -> LiveProbe {
         user_namespace: fine,
         user_mapping: fine,
         namespaces: Some(Ok(())),
+        mounts: Some(Ok(())),
         veth: fine,
         nf_tables: fine,
         tproxy: fine,
@@ -69,7 +70,8 @@ fn settings_are_found_with_their_remedy() {
     use Status::{Limited, Missing, Ok as Fine};
     type Change = fn(&mut Host);
     let cases: &[(Change, &str, Status, &str, &str)] = &[
-        (|host| host.release = "5.15.0".into(), "kernel", Missing, "5.15.0", "6.1"),
+        (|host| host.release = "5.10.0-32-amd64".into(), "kernel", Missing, "5.10.0", "6.1"),
+        (|host| host.release = "5.14.0-503.el9".into(), "kernel", Limited, "5.14.0-503.el9: older", ""),
         (|host| host.release = "odd".into(), "kernel", Limited, "odd", ""),
         (
             |host| host.max_user_namespaces = Some("0\n".into()),
@@ -222,6 +224,20 @@ fn a_runsc_that_can_not_start_images_is_a_limit() {
 }
 
 #[test]
+fn mounts_that_are_refused_are_missing() {
+    use Status::{Limited, Missing};
+    let with = |errno| LiveProbe { mounts: Some(Err(("/proc".into(), errno))), ..tried() };
+    let docker = Host { place: Place::Docker, ..healthy() };
+    found(&docker, Some(&with(libc::EPERM)), "mounts", Missing, "/proc: the kernel refused", "seccomp.json");
+    let filtered = Host { self_status: "Seccomp:\t2\n".into(), ..healthy() };
+    found(&filtered, Some(&with(libc::EPERM)), "seccomp", Limited, "`mounts`", "");
+    found(&healthy(), Some(&with(libc::ENOSYS)), "mounts", Missing, "openat2", "DynamicUser=");
+    let old = Host { release: "5.10.0".into(), ..healthy() };
+    found(&old, Some(&with(libc::ENOSYS)), "mounts", Missing, "not implemented", "`kernel` first");
+    found(&healthy(), None, "mounts", Limited, "not tried", "");
+}
+
+#[test]
 fn the_remedy_is_the_places_own() {
     use Status::{Limited, Missing, Ok as Fine};
     let live = LiveProbe { user_namespace: Some(Err(libc::EPERM)), ..LiveProbe::default() };
@@ -282,7 +298,7 @@ fn this_host() {
     let missing = Error::new(Code::RunscMissing, "not looked for");
     let report = examine(Err(&missing), &Ok("/x".into()), &Environment::default(), None);
     let text = report.to_string();
-    assert_eq!(report.findings().len(), 18);
+    assert_eq!(report.findings().len(), 19);
     for finding in report.findings() {
         assert!(text.contains(finding.name) && !finding.detail.is_empty(), "{finding:?}");
     }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -39,14 +40,22 @@ func profile() *seccomp.Seccomp {
 	return made
 }
 
-// resolved is the same for a container without capabilities, as runtimes take it that don't know docker's conditions.
+// resolved is the same for a container without capabilities, as runtimes take it that don't know docker's conditions. What it
+// refuses is answered as by podman's own, ENOSYS: a call that the runtime's library is too old to know by name (mseal) is
+// refused like others by crun, and gVisor does without it only if the kernel doesn't have it.
 func resolved() (*specs.LinuxSeccomp, error) {
 	text, err := json.Marshal(profile())
 	if err != nil {
 		return nil, err
 	}
 	none := &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{}}}
-	return seccomp.LoadProfile(string(text), none)
+	made, err := seccomp.LoadProfile(string(text), none)
+	if err != nil {
+		return nil, err
+	}
+	missing := uint(syscall.ENOSYS)
+	made.DefaultErrnoRet = &missing
+	return made, nil
 }
 
 func files() (map[string][]byte, error) {
@@ -55,7 +64,7 @@ func files() (map[string][]byte, error) {
 		return nil, err
 	}
 	made := map[string][]byte{}
-	for name, profile := range map[string]any{"seccomp.json": profile(), "seccomp-kubernetes.json": plain} {
+	for name, profile := range map[string]any{"seccomp.json": profile(), "seccomp-oci.json": plain} {
 		text, err := json.MarshalIndent(profile, "", "  ")
 		if err != nil {
 			return nil, err
