@@ -2,10 +2,7 @@
 root, and at the end a whole trial by Harbor's job."""
 
 import asyncio
-import json
 import os
-import socket
-import threading
 import time
 
 import libsbx
@@ -233,8 +230,9 @@ async def test_a_prebuilt_image_gets_the_files_of_the_environment(made, director
     await environment.stop(delete=True)
 
 
-async def test_a_whole_trial(directory, tmp_path):
+async def test_a_whole_trial(directory, tmp_path, monkeypatch):
     """Harbor's own oracle solves a task, and its verifier is satisfied."""
+    monkeypatch.setenv("HARBOR_TELEMETRY", "off")
     task = tmp_path / "task"
     (task / "solution").mkdir(parents=True)
     (task / "tests").mkdir()
