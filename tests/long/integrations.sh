@@ -70,7 +70,7 @@ typescript() {
         say "installing $*"
         rm -rf "$packages"
         mkdir -p "$packages"
-        (cd "$packages" && npm install --silent --no-audit --no-fund --no-save "$@")
+        npm install --silent --no-audit --no-fund --no-save --prefix "$packages" "$@"
         printf '%s\n' "$*" >"$packages/what"
     fi
     rm -rf "$packages/node_modules/libsbx" "$packages/source"

@@ -46,7 +46,6 @@ from agents.sandbox.session.pty_types import (
 from agents.sandbox.session.sandbox_client import BaseSandboxClient, BaseSandboxClientOptions
 from agents.sandbox.snapshot import SnapshotBase, SnapshotSpec, resolve_snapshot
 from agents.sandbox.types import ExecResult, ExposedPortEndpoint, User
-from agents.sandbox.workspace_paths import sandbox_path_str
 
 __all__ = ["SbxSandboxClient", "SbxSandboxClientOptions", "SbxSandboxSession", "SbxSandboxSessionState"]
 
@@ -220,7 +219,7 @@ class SbxSandboxSession(BaseSandboxSession):
         return ExposedPortEndpoint(host=tunnel.host, port=tunnel.port, tls=False)
 
     async def read(self, path: Path, *, user: str | User | None = None) -> io.IOBase:
-        place = sandbox_path_str(await self._validate_path_access(path))
+        place = (await self._validate_path_access(path)).as_posix()
         try:
             data = await self.sandbox.filesystem.read_bytes.aio(place, limit=_MOST_READ, user=self._named(user))
         except FileNotFoundError as error:
@@ -237,7 +236,7 @@ class SbxSandboxSession(BaseSandboxSession):
             raise WorkspaceWriteTypeError(path=Path(path), actual_type=type(payload).__name__)
         place = await self._validate_path_access(path, for_write=True)
         try:
-            await self.sandbox.filesystem.write_bytes.aio(payload, sandbox_path_str(place), user=self._named(user))
+            await self.sandbox.filesystem.write_bytes.aio(payload, place.as_posix(), user=self._named(user))
         except (libsbx.Error, OSError) as error:
             raise WorkspaceArchiveWriteError(path=place, cause=error) from error
 
