@@ -269,7 +269,7 @@ fn split_uses(
             rest.extend([line, "\n"]);
             continue;
         };
-        if !before.is_empty() && !(before.starts_with("pub") && before.ends_with([' ', ')'])) {
+        if !(before.is_empty() || before.starts_with("pub") && before.ends_with([' ', ')'])) {
             rest.extend([line, "\n"]);
             continue;
         }
