@@ -844,7 +844,7 @@ typedef struct sbx_warm_stats {
     uint32_t filling;
     // Creations that took a member.
     uint64_t hits;
-    // Creations that found no member ready.
+    // Creations that found no member ready, or only one that has died.
     uint64_t misses_empty;
     // Creations whose settings were not the template's. Counted for the template that is most like them.
     uint64_t misses_different;
@@ -1108,6 +1108,15 @@ int sbx_report_count(const struct sbx_report *report);
 //
 // Returns 0 and fills *finding; SBX_ENOTFOUND (the index), SBX_EINVALID, SBX_ESIZE.
 int sbx_report_finding(const struct sbx_report *report, size_t index, struct sbx_finding *finding);
+
+// The whole report as one line of JSON.
+//
+// An object with "version" (the library's), "usable" (true or false) and "findings", a list of objects with "name",
+// "status" ("ok", "limited" or "missing"), "detail" and "remedy", which is empty where nothing is to be done. Later
+// versions may add members. Any thread, never blocks. The text lives as long as the report.
+//
+// Returns NULL for a bad handle.
+const char *sbx_report_json(const struct sbx_report *report);
 
 // Frees a report and its texts.
 void sbx_report_free(struct sbx_report *report);
@@ -2039,11 +2048,12 @@ int sbx_set_policy_begin(struct sbx_sandbox *sandbox,
 // Reads the policy in force: a copy of it, and its generation.
 //
 // The rules of the sandbox's gateway are read back from the kernel and compared with the policy; a difference is
-// SBX_EINTERNAL. `copy` or `generation` may be NULL. Free the copy with sbx_policy_free. Any thread; blocks for a
+// SBX_EINTERNAL. Of a sandbox that was created blocked, which has no network and so no rules, it is that policy, of
+// generation 0. `copy` or `generation` may be NULL. Free the copy with sbx_policy_free. Any thread; blocks for a
 // moment, and until earlier changes are made. Hosts with an event loop use sbx_sandbox_policy_begin.
 //
-// Returns 0 and sets *copy and *generation; SBX_EUNSUPPORTED (it was created blocked: there are no rules), SBX_ESTATE
-// (it has ended), SBX_EINTERNAL, SBX_ELIMIT, SBX_ESYSTEM, SBX_ECLOSED.
+// Returns 0 and sets *copy and *generation; SBX_ESTATE (it has ended), SBX_EINTERNAL, SBX_ELIMIT, SBX_ESYSTEM,
+// SBX_ECLOSED.
 int sbx_sandbox_policy(struct sbx_sandbox *sandbox,
                        struct sbx_policy **copy,
                        uint64_t *generation,
@@ -2115,6 +2125,30 @@ int sbx_runtime_warm_stats(struct sbx_runtime *runtime,
                            const struct sbx_config *config,
                            struct sbx_warm_stats *stats,
                            struct sbx_error *error);
+
+// Has at most `count` sandboxes of the runtime start at once, 1 to 256; 0 for the default, which is twice as many as there
+// are processors, and 4 at least. More at once are each slower, and no faster together.
+//
+// sbx_create and sbx_create_begin beyond that wait for their turn, in the order of the calls. Those that wait hold no
+// descriptor, process or memory of a sandbox; sbx_terminate ends them at once. The 60 seconds in which a sandbox has to
+// start begin with its turn, and its lifetime (sbx_config_set_timeout_ms) when it has started. A sandbox that takes a warm
+// one doesn't wait (sbx_runtime_keep_warm), and warm ones are made only while no sandbox is being created.
+//
+// Can be changed at any time, and holds for sandboxes whose turn has not come. Any thread, never blocks.
+//
+// Returns 0; SBX_EINVALID, SBX_ECLOSED, SBX_ESYSTEM; with a NULL runtime also what sbx_runtime_new returns, except
+// SBX_ERUNSC_MISSING and SBX_ERUNSC_UNUSABLE.
+int sbx_runtime_set_max_starts(struct sbx_runtime *runtime,
+                               uint32_t count,
+                               struct sbx_error *error);
+
+// How many sandboxes of the runtime start at once at most.
+//
+// Any thread, never blocks.
+//
+// Returns the number; with a NULL runtime also what sbx_runtime_new returns, except SBX_ERUNSC_MISSING and
+// SBX_ERUNSC_UNUSABLE.
+int sbx_runtime_max_starts(const struct sbx_runtime *runtime, struct sbx_error *error);
 
 // Begins to store what a sandbox has in its root file system as a new image: sbx_operation_image gives it, and
 // sbx_operation_totals what is in it and how many mounts were left out.
@@ -2714,7 +2748,8 @@ void sbx_build_free(struct sbx_build *build);
 // It has one stage, of FROM, RUN, COPY, ADD (of files), ENV, ARG, WORKDIR, USER, CMD, ENTRYPOINT, EXPOSE, LABEL, SHELL and
 // STOPSIGNAL, with docker's meaning. What else docker has is refused by name, or ignored with a warning in the output where
 // it has no effect on the image. FROM names an image of the store, or one that is pulled as sbx_image_pull_begin does
-// without options; `FROM scratch` begins with nothing.
+// without options; `FROM scratch` begins with nothing. The instructions that the base has for builds on it (ONBUILD) are done
+// first, and are not the new image's.
 //
 // Returns 0 or SBX_EINVALID.
 int sbx_build_set_dockerfile(struct sbx_build *build,
@@ -2783,6 +2818,13 @@ int sbx_build_set_max_age_ms(struct sbx_build *build,
 // Returns 0 or SBX_EINVALID.
 int sbx_build_set_timeout_ms(struct sbx_build *build,
                              int64_t timeout_ms);
+
+// Limits the bytes of all images that the build makes, together (default 64 GiB): each step that changes files makes one.
+// What is found in the cache, and the base, don't count. More is SBX_ELIMIT.
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_build_set_max_bytes(struct sbx_build *build,
+                            uint64_t max_bytes);
 
 // Sets the name that the image is stored under, a reference without a digest. Without it the image has none but its id, and
 // sbx_image_prune_begin removes it before others.

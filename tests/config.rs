@@ -271,6 +271,10 @@ fn a_sandbox_without_a_network_has_no_ports_to_connect_to() {
     let sandbox = runtime.create(&config).unwrap();
     let error = sandbox.connect(80).unwrap_err();
     assert_eq!(error.code(), sbx::Code::Unsupported, "{error}");
+    // Its policy can be asked for, and not changed.
+    assert_eq!(sandbox.policy().unwrap(), (Policy::blocked(), 0));
+    let error = sandbox.set_policy(&Policy::open()).unwrap_err();
+    assert_eq!(error.code(), sbx::Code::Unsupported, "{error}");
 }
 
 #[test]

@@ -1,26 +1,111 @@
-//! An init that says about programs what it likes: a program in the place of runsc, which speaks on init's channel.
-//! And what a program can do to the real one.
+//! An init that says about programs and files what it likes: a program in the place of runsc, which speaks on init's
+//! channel. And what a program can do to the real one.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test's helpers fail the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's helpers fail the test"
+)]
 
 mod common;
 
 use std::process::Command;
 use std::time::Duration;
 
+use common::images::{Tar, TestStore};
 use common::{PATIENCE, Scratch, eventually};
 use sbx::{
-    Code, Config, Event, Exec, ExitReason, FileOptions, LimitMode, Queue, Runtime, RuntimeConfig, Sandbox,
-    State, Stdio, Stream,
+    Code, Config, Event, Exec, ExitReason, FileOptions, Image, ImageOptions, LimitMode, Queue, Runtime,
+    RuntimeConfig, Sandbox, State, Stdio, Stream,
 };
 
 /// A static program, as runsc has to be: the real one for every question, a hostile init when it is to run a
 /// sandbox. Each message has a byte before it that says that it is whole.
 const PROGRAM: &str = r#"
+#define _GNU_SOURCE
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 static unsigned char message[70000];
+/* The helper's two sockets of an operation on files: what it answers on, and the archive's stream. */
+static int answers, stream;
+static void answer(const void *bytes, int length) {
+    send(answers, bytes, length, MSG_NOSIGNAL);
+}
+static void done(uint64_t count) {
+    unsigned char bytes[26] = {0};
+    for (int i = 0; i < 3; i++) memcpy(bytes + 2 + 8 * i, &count, 8);
+    answer(bytes, sizeof bytes);
+}
+static int put(const void *bytes, int length) {
+    return send(stream, bytes, length, MSG_NOSIGNAL) == length;
+}
+/* The header of a tar archive's entry, with a size in twelve digits of its own. */
+static int entry(const char *name, char kind, const char *size) {
+    unsigned char header[512] = {0};
+    unsigned sum = 8 * ' ';
+    strncpy((char *)header, name, 99);
+    memcpy(header + 100, "0000644\0" "0000000\0" "0000000\0", 24);
+    memcpy(header + 124, size, 12);
+    memcpy(header + 136, "00000000000", 12);
+    header[156] = kind;
+    memcpy(header + 257, "ustar\0" "00", 8);
+    for (int i = 0; i < 512; i++) sum += i >= 148 && i < 156 ? 0 : header[i];
+    snprintf((char *)header + 148, 8, "%06o", sum);
+    return put(header, sizeof header);
+}
+static void on_files(int what) {
+    unsigned char chunk[65536];
+    memset(chunk, 0xa5, sizeof chunk);
+    switch (what) {
+        /* No archive. */
+        case 'a': for (int i = 0; i < 16; i++) put(chunk, sizeof chunk); done(1); break;
+        /* One that ends in the middle of a file. */
+        case 'b': entry("x", '0', "00000010000"); put(chunk, 10); done(1); break;
+        /* A file of eight exabytes. */
+        case 'c': entry("x", '0', "\x80\0\0\0\x7f\0\0\0\0\0\0"); put(chunk, sizeof chunk); done(1); break;
+        /* Names without an end. */
+        case 'd': for (unsigned i = 0; ; i++) {
+            char name[32];
+            snprintf(name, sizeof name, "%u", i);
+            if (!entry(name, '0', "00000000000")) break;
+        } break;
+        /* A long name that is longer than any. */
+        case 'e': entry("x", 'L', "77777777777"); while (put(chunk, sizeof chunk)); break;
+        /* An answer that is none. */
+        case 'f': answer(chunk, 3000); break;
+        /* Two answers, with numbers that can't be. */
+        case 'g': done(UINT64_MAX); done(UINT64_MAX); entry("x", '0', "00000010000"); break;
+        /* A failure that it makes up, with a path that isn't one. */
+        case 'h': answer("\0\2\4\34\0\0\0\4\0\0\0/\x1b[m", 15); break;
+        /* The end at once. */
+        case 'i': break;
+        /* All of it, as an honest one, with sums that can't be. */
+        case 'j': while (recv(stream, chunk, sizeof chunk, 0) > 0); done(UINT64_MAX); break;
+        /* Nothing any more. */
+        case 'y': entry("x", '0', "00000010000"); pause(); break;
+        /* Nothing any more, but that it works. */
+        case 'z': entry("x", '0', "00000010000"); for (;;) { answer("\0\3", 2); usleep(500000); } break;
+    }
+}
+/* A message with its descriptors. */
+static ssize_t next(void) {
+    char control[CMSG_SPACE(32 * sizeof(int))];
+    struct iovec bytes = {message, sizeof message};
+    struct msghdr header = {.msg_iov = &bytes, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    ssize_t length = recvmsg(0, &header, 0);
+    answers = stream = -1;
+    struct cmsghdr *found = length > 0 ? CMSG_FIRSTHDR(&header) : 0;
+    if (found && found->cmsg_type == SCM_RIGHTS) {
+        int count = (found->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        if (count > 0) memcpy(&answers, CMSG_DATA(found), sizeof(int));
+        if (count > 1) memcpy(&stream, CMSG_DATA(found) + sizeof(int), sizeof(int));
+    }
+    return length;
+}
 static void say(unsigned char kind, uint32_t id, int32_t status, int length) {
     unsigned char bytes[16] = {0, kind};
     memcpy(bytes + 2, &id, 4);
@@ -46,19 +131,32 @@ int main(int argc, char **argv) {
     write(0, "\0\0", 2);
     for (;;) {
         uint32_t id;
-        ssize_t length = read(0, message, sizeof message);
+        ssize_t length = next();
         if (length == 0) return 0;
         if (length < 6) { usleep(1000); continue; }
         memcpy(&id, message + 2, 4);
         if (message[1] == 0) { ACT; }
         if (message[1] == 6) say(7, id, 0, 6);
         if (message[1] == 5) { counted(id + 1, 5); counted(id, 65537); counted(id, 5); }
+        if (message[1] == 16 && FILES) {
+            unsigned char *path = memmem(message, length, "/hostile-", 9);
+            if (path && fork() == 0) { on_files(path[9]); _exit(0); }
+            close(answers);
+            close(stream);
+        }
     }
 }
 "#;
 
 /// A sandbox without a command whose init does this when it is to start a program.
 fn sandbox(scratch: &Scratch, act: &str) -> (Runtime, Sandbox) {
+    let runtime = Runtime::new(&RuntimeConfig::new().runsc(program(scratch, act, 0))).unwrap();
+    let sandbox = runtime.create(&Config::new()).unwrap();
+    (runtime, sandbox)
+}
+
+/// The program, for runsc's place. `files` says whether it does what a path asks for.
+fn program(scratch: &Scratch, act: &str, files: u8) -> String {
     let (source, path) = (scratch.file("runsc.c", PROGRAM), scratch.path("runsc"));
     let built = Command::new("cc")
         .args([
@@ -66,16 +164,14 @@ fn sandbox(scratch: &Scratch, act: &str) -> (Runtime, Sandbox) {
             "-o",
             &path,
             &format!("-DACT={act}"),
+            &format!("-DFILES={files}"),
             &format!("-DREAL={:?}", common::runsc()),
             &source,
         ])
         .status()
         .unwrap();
     assert!(built.success());
-    let config = RuntimeConfig::new().runsc(path);
-    let runtime = Runtime::new(&config).unwrap();
-    let sandbox = runtime.create(&Config::new()).unwrap();
-    (runtime, sandbox)
+    path
 }
 
 fn exec() -> Exec {
@@ -220,6 +316,125 @@ fn more_processes_than_there_can_be_are_not_believed() {
         assert_eq!(sandbox.stats().unwrap().processes, None);
     }
     assert_eq!(sandbox.state(), State::Running);
+}
+
+/// A store of images, and a sandbox whose init does with a directory's archive what the directory's name asks for.
+struct Hostile {
+    store: TestStore,
+    sandbox: Sandbox,
+    image: Image,
+    _runtime: Runtime,
+}
+
+impl Hostile {
+    fn new(name: &str) -> Self {
+        let store = TestStore::new(name);
+        let path = store.scratch.0.join("root.tar");
+        let large: Vec<u8> = (0..4_000_000_u32).map(|at| at.to_le_bytes()[1]).collect();
+        std::fs::write(&path, Tar::default().file("large", 0o644, (0, 0), &large).finish()).unwrap();
+        let image = store.runtime.import_image(path, &ImageOptions::new()).unwrap();
+        let program = program(&store.scratch, "STARTED(id)", 1);
+        let config = RuntimeConfig::new().runsc(program).image_directory(store.scratch.0.join("images"));
+        let runtime = Runtime::new(&config).unwrap();
+        let sandbox = runtime.create(&Config::new()).unwrap();
+        Self { store, sandbox, image, _runtime: runtime }
+    }
+
+    /// Nothing is left of an operation, and what was there is.
+    fn nothing_is_left(&self, what: &str) {
+        eventually(what, || self.store.left().0.is_empty());
+        assert_eq!(self.store.left().1.len(), 2, "{what}: the image's file and its record");
+        let helpers = || common::children().iter().filter(|name| name.contains("sbx-image")).count();
+        eventually(what, || helpers() == 0);
+        self.store.runtime.find_image(self.image.id()).unwrap();
+        assert_eq!(self.sandbox.state(), State::Running, "{what}");
+    }
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn a_forged_archive_of_a_directory_is_an_error_and_leaves_nothing() {
+    let hostile = Hostile::new("forges");
+    for (what, codes) in [
+        ('a', &[Code::Image][..]),
+        ('b', &[Code::Image]),
+        ('c', &[Code::Limit, Code::Image]),
+        // The library has read enough, and the other end does not say what it makes of that.
+        ('d', &[Code::Limit, Code::Engine]),
+        ('e', &[Code::Limit, Code::Image, Code::Engine]),
+        ('f', &[Code::Engine]),
+        ('g', &[Code::Engine, Code::Image]),
+        ('h', &[Code::System]),
+        ('i', &[Code::Engine]),
+    ] {
+        let taken = hostile.sandbox.snapshot_directory(format!("/hostile-{what}"), Some("forged:1"));
+        let error = taken.map(|taken| panic!("{what}: {taken:?}")).unwrap_err();
+        assert!(codes.contains(&error.code()), "{what}: {:?} {error}", error.code());
+        assert!(error.message().contains("/hostile-") && error.message().len() < 2000, "{what}: {error}");
+        assert!(!error.message().contains(char::is_control), "{what}: {error}");
+        hostile.nothing_is_left(&format!("{what} has left something"));
+        assert_eq!(hostile.store.runtime.find_image("forged:1").unwrap_err().code(), Code::NotFound);
+    }
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn an_image_that_is_copied_to_a_hostile_init_is_an_error_or_what_it_says() {
+    let hostile = Hostile::new("copies");
+    for (what, codes) in [('f', &[Code::Engine][..]), ('h', &[Code::System]), ('i', &[Code::Engine])] {
+        let error = hostile.sandbox.copy_image(&hostile.image, format!("/hostile-{what}")).unwrap_err();
+        assert!(codes.contains(&error.code()), "{what}: {:?} {error}", error.code());
+        hostile.nothing_is_left(&format!("{what} has left something"));
+    }
+    // It says that it has them. The counts are its own, and reach nothing else.
+    let copied = hostile.sandbox.copy_image(&hostile.image, "/hostile-j").unwrap();
+    assert_eq!((copied.bytes, copied.skipped), (u64::MAX, 0));
+    // It says so before it has them.
+    let copied = hostile.sandbox.copy_image(&hostile.image, "/hostile-g");
+    assert!(copied.is_err(), "{copied:?}");
+    hostile.nothing_is_left("a forged answer has left something");
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn an_archive_that_stalls_is_given_up_at_once() {
+    let hostile = Hostile::new("stalls");
+    for what in ['y', 'z'] {
+        let path = format!("/hostile-{what}");
+        let taken = hostile.sandbox.snapshot_directory_begin(&path, None, None).unwrap();
+        let copied = hostile.sandbox.copy_image_begin(&hostile.image, &path, None).unwrap();
+        assert_eq!(taken.wait(Some(Duration::from_millis(300))).unwrap_err().code(), Code::TimedOut);
+        taken.cancel();
+        copied.cancel();
+        assert_eq!(taken.wait(PATIENCE).unwrap_err().code(), Code::Closed);
+        assert_eq!(copied.wait(PATIENCE).unwrap_err().code(), Code::Closed);
+        hostile.nothing_is_left("what was given up has left something");
+    }
+}
+
+#[test]
+#[ignore = "lasts two minutes"]
+fn an_archive_that_stalls_ends_by_itself() {
+    let hostile = Hostile::new("stands");
+    let begun: Vec<_> = ['y', 'z']
+        .map(|what| {
+            let path = format!("/hostile-{what}");
+            let taken = hostile.sandbox.snapshot_directory_begin(&path, None, None).unwrap();
+            (what, taken, hostile.sandbox.copy_image_begin(&hostile.image, &path, None).unwrap())
+        })
+        .into();
+    let patience = Some(Duration::from_secs(400));
+    for (what, taken, copied) in begun {
+        let ended = [taken.wait(patience).unwrap_err(), copied.wait(patience).unwrap_err()];
+        for error in ended {
+            assert!(
+                matches!(error.code(), Code::TimedOut | Code::Image),
+                "{what}: {:?} {error}",
+                error.code()
+            );
+        }
+    }
+    hostile.nothing_is_left("what has stalled has left something");
 }
 
 /// Tries every way to another process's descriptors and memory, and prints what worked.

@@ -16,7 +16,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use common::images::{BUSYBOX, Made, Tar, TestStore, collected, open};
+use common::images::{BUSYBOX, Layer, Made, Tar, TestStore, collected, open};
 use common::registry::{PASSWORD, Registry, USER};
 use common::{PATIENCE, eventually};
 use sbx::{
@@ -78,6 +78,14 @@ impl Said {
 /// Builds it; returns the image and what was said.
 fn build(store: &TestStore, dockerfile: &str) -> (Image, String) {
     let (image, said) = Said::new(dockerfile).run(store);
+    (image.unwrap_or_else(|error| panic!("{error}: {said}")), said)
+}
+
+/// The same with a directory to copy from.
+fn build_in(store: &TestStore, dockerfile: &str, context: &std::path::Path) -> (Image, String) {
+    let mut said = Said::new(dockerfile);
+    said.build.set_context(context).unwrap();
+    let (image, said) = said.run(store);
     (image.unwrap_or_else(|error| panic!("{error}: {said}")), said)
 }
 
@@ -185,6 +193,120 @@ fn a_working_directory_is_made_where_it_stands() {
         shell(&store, &image, "pwd; cat /first /srv/app/here; ls /srv"),
         "/srv/last\n/\n/srv/app\napp\nlast\n"
     );
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs SBX_RUNSC: sh tests/run.sh sets it")]
+fn a_working_directory_at_the_end_is_in_the_image() {
+    let store = store("last-workdir");
+    let context = context(&store);
+    let look = "stat -c '%n %u:%g %a' /a /a/b";
+    // A sandbox makes the directory that it starts in, so another one is looked for.
+    for (steps, expected) in [
+        ("WORKDIR /a/b\nWORKDIR /\n", "/a 0:0 755\n/a/b 0:0 755\n"),
+        ("USER web\nWORKDIR /a/b\nWORKDIR /\n", "/a 0:0 755\n/a/b 0:0 755\n"),
+        ("COPY app.sh /a/\nWORKDIR /a/b\nWORKDIR /\n", "/a 0:0 755\n/a/b 0:0 755\n"),
+        ("RUN true\nWORKDIR /a/b\nENV x=y\nWORKDIR /\n", "/a 0:0 755\n/a/b 0:0 755\n"),
+        ("COPY app.sh /app\nWORKDIR /a/b\nWORKDIR /\nCOPY app.sh /a/b/app\n", "/a 0:0 755\n/a/b 0:0 755\n"),
+    ] {
+        let (image, _) = build_in(&store, &format!("FROM base\nENV PATH=/bin\n{steps}"), &context);
+        assert_eq!(shell(&store, &image, look), expected, "{steps}");
+    }
+    // What is there stays as it is.
+    let (image, _) = build(&store, "FROM base\nENV PATH=/bin\nWORKDIR /srv\n");
+    assert_eq!(shell(&store, &image, "stat -c '%n %u:%g %a' /srv"), "/srv 7:8 700\n");
+    assert_eq!(steps(&build(&store, "FROM base\nENV PATH=/bin\nWORKDIR /srv\n").1), (3, 0));
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs SBX_RUNSC: sh tests/run.sh sets it")]
+fn the_triggers_of_a_base_are_done_first_and_once() {
+    let store = store("triggers");
+    let context = context(&store);
+    let triggers = [
+        "ENV PATH=/bin FROM_BASE=yes",
+        "ARG WHO=nobody",
+        "COPY app.sh /from-base",
+        "RUN echo $WHO $FROM_BASE >/triggered",
+        "WORKDIR /work",
+    ];
+    let busybox = fs::read(BUSYBOX).unwrap();
+    let mut tar = Tar::default().directory("bin", 0o755, (0, 0)).file("bin/busybox", 0o755, (0, 0), &busybox);
+    for applet in APPLETS {
+        tar = tar.symlink(&format!("bin/{applet}"), "busybox");
+    }
+    let path = store.scratch.0.join("with-triggers.tar");
+    let triggering = |triggers: &[&str]| {
+        let made = Made::new(
+            vec![Layer::plain(tar.clone())],
+            &serde_json::json!({"OnBuild": triggers, "Cmd": ["sh"]}),
+        );
+        fs::write(&path, made.docker_archive("triggers:1")).unwrap();
+        let mut options = ImageOptions::new();
+        options.tag = Some("triggers:1".to_owned());
+        store.runtime.import_image(path.clone(), &options).unwrap()
+    };
+    triggering(&triggers);
+    let mut said = Said::new("FROM triggers:1\nRUN cat /triggered >>own; pwd >>own\n");
+    said.build.set_context(&context).unwrap().add_arg("WHO", "me").unwrap();
+    let (image, said) = said.run(&store);
+    let image = image.unwrap_or_else(|error| panic!("{error}: {said}"));
+    assert!(said.contains("ONBUILD RUN echo") && !said.contains("warning"), "{said}");
+    assert_eq!(shell(&store, &image, "cat /work/own; /from-base"), "me yes\n/work\napp\n");
+    // They are the build's that begins with that image; not of those that begin with this one.
+    let (next, said) = build(&store, &format!("FROM {}\nRUN echo next >/next\n", image.id()));
+    assert!(!said.contains("ONBUILD"), "{said}");
+    assert_eq!(shell(&store, &next, "cat /next; cat /work/own"), "next\nme yes\n/work\n");
+    // Nothing else changes, and they are done.
+    let (only, said) = build_in(&store, "FROM triggers:1\n", &context);
+    assert_eq!(shell(&store, &only, "cat /triggered"), "nobody yes\n", "{said}");
+    assert!(!build(&store, &format!("FROM {}\n", only.id())).1.contains("ONBUILD"));
+    for (bad, code, text) in [
+        ("FROM other", Code::Unsupported, "FROM can't be a trigger"),
+        ("ONBUILD RUN x", Code::Unsupported, "isn't supported"),
+        ("NONSENSE", Code::Invalid, "is no instruction"),
+        ("RUN a\nRUN b", Code::Invalid, "must be one instruction"),
+        ("", Code::Invalid, "must be one instruction"),
+    ] {
+        triggering(&[bad]);
+        let error = failed(&store, "FROM triggers:1\n");
+        assert_eq!(error.code(), code, "{error}");
+        assert!(error.message().contains("ONBUILD") && error.message().contains(text), "{error}");
+    }
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs SBX_RUNSC: sh tests/run.sh sets it")]
+fn the_bytes_of_all_images_of_a_build_are_bounded() {
+    let store = store("bounded");
+    let context = context(&store);
+    fs::write(context.join("large"), vec![1; 5 << 20]).unwrap();
+    let before = store.left().1.len();
+    let of = |steps: &str, most: u64| {
+        let mut build = Build::new(&format!("FROM base\nENV PATH=/bin\n{steps}"));
+        build.set_context(&context).unwrap().set_max_bytes(most).unwrap().set_no_cache().unwrap();
+        store.runtime.build_image(&build)
+    };
+    let refused = |steps: &str, most: u64| {
+        let error = of(steps, most).unwrap_err();
+        assert_eq!(error.code(), Code::Limit, "{steps}: {error}");
+        assert!(error.message().contains(&format!("{most} bytes together (its max_bytes)")), "{error}");
+        eventually("nothing is being written", || store.left().0.is_empty());
+    };
+    // The first image is too large: what is copied, what a program writes, and the base alone.
+    refused("COPY large /\n", 4 << 20);
+    refused("COPY large /\n", 6 << 20);
+    refused("RUN seq 1000000 >/large\n", 4 << 20);
+    refused("CMD [\"x\"]\n", 1 << 20);
+    assert_eq!(store.left().1.len(), before);
+    // Each by itself is small enough, and not all of them.
+    let steps = "RUN echo 1 >/a\nRUN echo 2 >/a\nRUN echo 3 >/a\n";
+    refused(steps, 5 << 20);
+    of(steps, 32 << 20).unwrap();
+    // What is stored doesn't count.
+    let mut again = Build::new(&format!("FROM base\nENV PATH=/bin\n{steps}"));
+    again.set_context(&context).unwrap().set_max_bytes(1).unwrap();
+    store.runtime.build_image(&again).unwrap();
 }
 
 #[test]
@@ -500,6 +622,92 @@ fn two_runtimes_build_the_same_at_once() {
     assert_eq!(images[0].id(), images[1].id(), "of one runtime, one has waited for the other");
     assert_eq!(steps(&build(&store, text).1).1, 2);
     assert_eq!(store.left().0.len(), 0);
+}
+
+/// Every step that is remembered has an image that is there.
+fn steps_are_whole(store: &TestStore) {
+    let index = fs::read(store.scratch.0.join("images/v1/steps.json")).unwrap_or_else(|_| b"{}".to_vec());
+    let index: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&index).unwrap();
+    let images: Vec<String> =
+        store.runtime.list_images().unwrap().into_iter().map(|image| image.id).collect();
+    for step in index.values() {
+        let id = step["id"].as_str().unwrap();
+        assert!(images.iter().any(|image| image == id), "{id} is remembered and not there");
+    }
+}
+
+/// Two processes build in one store at once: the same, and something else. One of them is killed.
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs SBX_RUNSC: sh tests/run.sh sets it")]
+fn one_process_that_is_killed_is_no_hindrance_to_another_that_builds() {
+    const HOST: &str = "SBX_TEST_BUILD_BESIDE";
+    const SELF: &str = "one_process_that_is_killed_is_no_hindrance_to_another_that_builds";
+    const SAME: &str =
+        "FROM base\nENV PATH=/bin\nRUN seq 100000 >/one\nRUN cat /one /one >/two\nRUN rm /one\n";
+    const OTHER: &str =
+        "FROM base\nENV PATH=/bin\nRUN seq 100000 >/one\nRUN echo other >/two\nCOPY app.sh /\nRUN rm /one\n";
+    if let Some(directory) = std::env::var_os(HOST) {
+        let runtime = open(directory.as_ref());
+        let mut build = Build::new(SAME);
+        build.set_tag("same").unwrap();
+        let image = runtime.build_image(&build).unwrap();
+        println!("BUILT {}", image.id());
+        return;
+    }
+    let store = store("beside");
+    let context = context(&store);
+    let base = store.runtime.find_image("base").unwrap();
+    let mut killed = 0;
+    // The last one is not killed.
+    for round in 0..9_u64 {
+        let of = if round % 2 == 0 { SAME } else { OTHER };
+        let mut host = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", SELF, "--nocapture"])
+            .env(HOST, &store.scratch.0)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut build = Build::new(of);
+        build.set_context(&context).unwrap().set_tag(if round % 2 == 0 { "same" } else { "other" }).unwrap();
+        let operation = store.runtime.build_image_begin(&build, None).unwrap();
+        if round < 8 {
+            // Not a wait for something: a moment in the build, another one each time.
+            std::thread::sleep(Duration::from_millis(60 + round * 110));
+            killed += usize::from(host.try_wait().unwrap().is_none());
+            host.kill().unwrap();
+        }
+        let said = host.wait_with_output().unwrap();
+        let image = operation.wait(PATIENCE).unwrap();
+        let two = shell(&store, &image, "tail -n 1 /two; ls -d /one 2>/dev/null");
+        assert_eq!(two, if round % 2 == 0 { "100000\n" } else { "other\n" }, "{round}");
+        if round == 8 {
+            let said = String::from_utf8_lossy(&said.stdout).into_owned();
+            let theirs = said.lines().find_map(|line| line.split_once("BUILT ")).unwrap().1.to_owned();
+            let theirs = store.runtime.find_image(&theirs).unwrap();
+            assert_eq!(shell(&store, &theirs, "tail -n 1 /two"), "100000\n");
+        }
+        // The dead host's confined processes hold their files for a moment.
+        eventually("what the dead one has left is collected", || {
+            open(&store.scratch.0).list_images().unwrap();
+            store.left().0.is_empty()
+        });
+        steps_are_whole(&store);
+        for image in store.runtime.list_images().unwrap() {
+            store.runtime.find_image(&image.id).unwrap();
+        }
+        // What is remembered now may be the other's steps, and is as good.
+        let (again, said) = build_in(&store, of, &context);
+        assert_eq!(shell(&store, &again, "tail -n 1 /two; ls -d /one 2>/dev/null"), two, "{round}");
+        assert!(steps(&said).1 > 0, "{said}");
+        for image in store.runtime.list_images().unwrap() {
+            if image.id != base.id() {
+                store.runtime.remove_image(&image.id).unwrap();
+            }
+        }
+        steps_are_whole(&store);
+    }
+    assert!(killed > 3, "{killed}");
+    assert_eq!(store.left().1.len(), 2, "the base's file and its record");
 }
 
 #[test]

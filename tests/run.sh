@@ -321,7 +321,7 @@ fi
 if [ -n "${SBX_LONG:-}" ]; then
     say "== long =="
     # Each installs what it takes below target/, and says so if that can't be had.
-    for name in deny msrv arm64 minimal miri tsan images packages integrations integrations_agents; do
+    for name in deny msrv arm64 minimal miri tsan images packages places integrations integrations_agents ray docs; do
         check "long/$name" sh "tests/long/$name.sh"
     done
     for name in client_hello dns wire tar layer registry dockerfile cidr events config; do

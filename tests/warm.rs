@@ -643,6 +643,95 @@ fn a_member_that_dies_is_replaced_and_not_taken() {
     });
 }
 
+/// The processes below this one.
+fn below(pid: i32) -> Vec<i32> {
+    let children = children_of(u32::try_from(pid).unwrap());
+    children.into_iter().flat_map(|child| std::iter::once(child).chain(below(child))).collect()
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn a_creation_does_not_fail_with_the_member_that_it_was_to_take() {
+    alone("a_creation_does_not_fail_with_the_member_that_it_was_to_take", "", || {
+        let runtime = warm(&Config::new(), 1);
+        let rounds: [(Signal, fn(i32) -> Vec<i32>); 3] = [
+            (Signal::SIGKILL, |keeper| vec![keeper]),
+            (Signal::SIGKILL, below),
+            // Nothing ends, and nothing answers.
+            (Signal::SIGSTOP, below),
+        ];
+        for (signal, chosen) in rounds {
+            eventually("a member", || runtime.warm_stats(None).ready == 1);
+            let keepers = children_of(std::process::id());
+            for pid in chosen(keepers[0]) {
+                // Some end with others.
+                let _ = kill(Pid::from_raw(pid), signal);
+            }
+            assert_eq!(run(&runtime, &script("echo alive")), "Exited 0 alive\n", "{signal}");
+        }
+        let stats = runtime.warm_stats(None);
+        assert_eq!((stats.hits, stats.misses_empty, stats.failures), (0, 3, 3), "{stats:?}");
+        let miss = stats.last_miss.unwrap();
+        assert!(miss.contains("has died or does not answer"), "{miss}");
+    });
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn while_memory_is_low_members_are_ended_and_creations_go_on() {
+    alone("while_memory_is_low_members_are_ended_and_creations_go_on", "", || {
+        let runtime = warm(&Config::new(), 2);
+        runtime.pretend_low_memory(true);
+        assert_eq!(run(&runtime, &script("echo alive")), "Exited 0 alive\n");
+        let stats = runtime.warm_stats(None);
+        assert_eq!((stats.hits, stats.ready, stats.discarded), (0, 0, 2), "{stats:?}");
+        eventually("their processes have ended", || children_of(std::process::id()).is_empty());
+        runtime.pretend_low_memory(false);
+        filled(&runtime, 2);
+    });
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn a_creation_that_lacks_processes_ends_members_first() {
+    if nix::unistd::Uid::effective().is_root() {
+        // The kernel holds root to no number of processes, with or without capabilities.
+        return;
+    }
+    alone("a_creation_that_lacks_processes_ends_members_first", "", || {
+        let runtime = warm(&Config::new(), 3);
+        let pid = std::process::id().to_string();
+        let mut limit = Command::new("sh")
+            .args([
+                "-c",
+                "was=$(prlimit --pid \"$0\" --nproc -o SOFT --noheadings --raw)
+                 while read -r most; do prlimit --pid \"$0\" --nproc=\"${most:-$was}\": && echo; done",
+                &pid,
+            ])
+            .stdin(Std::piped())
+            .stdout(Std::piped())
+            .spawn()
+            .unwrap();
+        let (mut to, mut from) = (limit.stdin.take().unwrap(), BufReader::new(limit.stdout.take().unwrap()));
+        let mut set = |most: &str| {
+            writeln!(to, "{most}").unwrap();
+            assert_eq!(from.read_line(&mut String::new()).unwrap(), 1);
+        };
+        // No thread and no process can be started, until there are fewer members.
+        set("1");
+        let sandbox = runtime.create_begin(&script("echo alive")).unwrap();
+        eventually("a member is ended", || runtime.warm_stats(None).discarded > 0);
+        set("");
+        // It has what it needs by now, unless the last member was ended before.
+        if let Err(error) = sandbox.wait_started(PATIENCE) {
+            assert_eq!((error.os_error(), runtime.warm_stats(None).discarded), (Some(11), 3), "{error}");
+        }
+        assert_eq!(run(&runtime, &script("echo alive")), "Exited 0 alive\n");
+        drop(to);
+        limit.wait().unwrap();
+    });
+}
+
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_creation_that_lacks_descriptors_ends_members_first() {

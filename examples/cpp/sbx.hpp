@@ -235,11 +235,16 @@ struct finding {
     std::string name, detail, remedy;
 };
 
+namespace detail {
+inline owner<sbx_report, sbx_report_free> checked_host(const runtime_options &options) {
+    const sbx_runtime_config config = plain(options);
+    return owner<sbx_report, sbx_report_free>(make<sbx_report>(sbx_runtime_check, &config));
+}
+} // namespace detail
+
 // The doctor: what sandboxes need of this machine, and what to do about what is missing.
 inline std::vector<finding> check(const runtime_options &options = {}) {
-    const sbx_runtime_config config = detail::plain(options);
-    const detail::owner<sbx_report, sbx_report_free> report(
-        detail::make<sbx_report>(sbx_runtime_check, &config));
+    const auto report = detail::checked_host(options);
     std::vector<finding> findings;
     const auto count = static_cast<std::size_t>(detail::checked(sbx_report_count(report.get())));
     for (std::size_t i = 0; i < count; ++i) {
@@ -248,6 +253,11 @@ inline std::vector<finding> check(const runtime_options &options = {}) {
         findings.push_back({raw.status, raw.name, raw.detail, raw.remedy});
     }
     return findings;
+}
+
+// The doctor's report as one line of JSON: sbx_report_json.
+inline std::string check_json(const runtime_options &options = {}) {
+    return sbx_report_json(detail::checked_host(options).get());
 }
 
 // ---- Events ----
@@ -641,6 +651,8 @@ public:
     template <class Rep, class Period> build &timeout(std::chrono::duration<Rep, Period> time) {
         return set(sbx_build_set_timeout_ms(get(), detail::milliseconds(time)));
     }
+    // Of all images that it makes, together; by default 64 GiB.
+    build &max_bytes(std::uint64_t bytes) { return set(sbx_build_set_max_bytes(get(), bytes)); }
     build &tag(const std::string &tag) { return set(sbx_build_set_tag(get(), tag.c_str())); }
     // Where it says what it does, with what the steps' programs say: STDERR_FILENO, for one.
     build &output(int descriptor) { return set(sbx_build_set_output_fd(get(), descriptor)); }
@@ -1284,6 +1296,14 @@ inline sbx_warm_stats warm_stats(sbx_runtime *runtime = nullptr, const sbx_confi
     sbx_warm_stats stats = SBX_WARM_STATS_INIT;
     detail::call(sbx_runtime_warm_stats, runtime, config, &stats);
     return stats;
+}
+
+// How many sandboxes start at once at most; 0 sets the default. sbx_runtime_set_max_starts says what the others do.
+inline void set_max_starts(std::uint32_t count, sbx_runtime *runtime = nullptr) {
+    detail::call(sbx_runtime_set_max_starts, runtime, count);
+}
+inline int max_starts(const sbx_runtime *runtime = nullptr) {
+    return detail::call(sbx_runtime_max_starts, runtime);
 }
 
 // The sandboxes that have not ended.

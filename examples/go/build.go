@@ -27,6 +27,8 @@ type Build struct {
 	NoCache bool          // do every step again
 	MaxAge  time.Duration // do steps again that were done longer ago (default: use what there is)
 	Timeout time.Duration // for all of it (default one hour)
+
+	MaxBytes uint64 // of all images that it makes, together (default 64 GiB)
 	Tag     string        // the name that the image is stored under (default none)
 
 	// Output gets what is being done, and what the steps' programs say, until BuildImage returns. It is called from
@@ -81,6 +83,7 @@ func (build *Build) set(b *C.sbx_build) (chan struct{}, error) {
 	s.when(build.NoCache, func() C.int { return C.sbx_build_set_no_cache(b) })
 	s.span("MaxAge", build.MaxAge, func(ms C.int64_t) C.int { return C.sbx_build_set_max_age_ms(b, ms) })
 	s.span("Timeout", build.Timeout, func(ms C.int64_t) C.int { return C.sbx_build_set_timeout_ms(b, ms) })
+	s.when(build.MaxBytes != 0, func() C.int { return C.sbx_build_set_max_bytes(b, C.uint64_t(build.MaxBytes)) })
 	s.text1(build.Tag, func(v *C.char) C.int { return C.sbx_build_set_tag(b, v) })
 	if build.Config != nil {
 		config, err := build.Config.build(0)

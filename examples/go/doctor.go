@@ -35,6 +35,7 @@ type Finding struct {
 type Report struct {
 	Usable   bool // whether sandboxes can be created here
 	Findings []Finding
+	JSON     string // all of it as one line of JSON: sbx_report_json in sbx.h says what is in it
 }
 
 // String is the report for people.
@@ -72,7 +73,7 @@ func Doctor(ctx context.Context) (Report, error) {
 }
 
 func readReport(report *C.sbx_report) (Report, error) {
-	found := Report{Usable: C.sbx_report_usable(report) == 1}
+	found := Report{Usable: C.sbx_report_usable(report) == 1, JSON: C.GoString(C.sbx_report_json(report))}
 	for i := range C.sbx_report_count(report) {
 		f := C.sbx_finding{size: C.sizeof_sbx_finding}
 		if err := result("doctor", C.sbx_report_finding(report, C.size_t(i), &f), nil); err != nil {

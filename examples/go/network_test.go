@@ -5,12 +5,14 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
+	"encoding/json"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -132,6 +134,24 @@ func TestATunnelListensWhereItIsToldWithACertificateOfOnesOwn(t *testing.T) {
 	if tunnel.Host != "127.0.0.2" || response.StatusCode != 200 {
 		t.Errorf("%+v %v", tunnel, response.Status)
 	}
+	// A client that comes again resumes its session.
+	config := &tls.Config{RootCAs: roots, ServerName: "sandbox.test"}
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		config.MinVersion, config.MaxVersion = version, version
+		config.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+		for _, resumed := range []bool{false, true} {
+			connection, err := tls.Dial("tcp", net.JoinHostPort(tunnel.Host, strconv.Itoa(int(tunnel.Port))), config)
+			must(t, err)
+			_, err = connection.Write([]byte("GET / HTTP/1.0\r\n\r\n"))
+			must(t, err)
+			_, err = io.ReadAll(connection)
+			must(t, err)
+			if connection.ConnectionState().DidResume != resumed {
+				t.Errorf("version %x: resumed is not %v", version, resumed)
+			}
+			connection.Close()
+		}
+	}
 }
 
 func TestWhatAPolicySaysOfAnAddress(t *testing.T) {
@@ -207,6 +227,14 @@ func TestTheDoctor(t *testing.T) {
 		if finding.Status == StatusMissing || finding.Name == "" || finding.Detail == "" {
 			t.Errorf("%+v", finding)
 		}
+	}
+	var read struct {
+		Usable   bool
+		Findings []struct{ Name, Status, Detail, Remedy string }
+	}
+	must(t, json.Unmarshal([]byte(report.JSON), &read))
+	if !read.Usable || len(read.Findings) != len(report.Findings) || read.Findings[0].Status != report.Findings[0].Status.String() {
+		t.Errorf("%s", report.JSON)
 	}
 	done := make(chan Report, 8)
 	for range 3 {

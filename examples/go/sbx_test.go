@@ -682,6 +682,45 @@ func TestSandboxesAreKeptWarm(t *testing.T) {
 	}
 }
 
+func TestOnlySoManySandboxesStartAtOnce(t *testing.T) {
+	ctx := patience(t)
+	byDefault, err := MaxStarts()
+	must(t, err)
+	if byDefault < 4 {
+		t.Error(byDefault)
+	}
+	must(t, SetMaxStarts(1))
+	if count, err := MaxStarts(); count != 1 || err != nil {
+		t.Error(count, err)
+	}
+	var group sync.WaitGroup
+	for code, program := range []string{"exit 0", "exit 1", "exit 2"} {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			sandbox, err := Create(ctx, script(program))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer sandbox.Close()
+			if exit, err := sandbox.Wait(ctx); err != nil || exit.Code != code {
+				t.Error(exit, err, code)
+			}
+		}()
+	}
+	group.Wait()
+	must(t, SetMaxStarts(0))
+	if count, err := MaxStarts(); count != byDefault || err != nil {
+		t.Error(count, err)
+	}
+	for _, count := range []int{-1, 257} {
+		if err := SetMaxStarts(count); !errors.Is(err, ErrInvalid) {
+			t.Error(count, err)
+		}
+	}
+}
+
 func TestLimitsAndStatistics(t *testing.T) {
 	sandbox := create(t, &Config{
 		Command: []string{"sleep", "100"}, MaxProcesses: 50, MaxOpenFiles: 64, Disk: 1 << 20, IdleTimeout: time.Hour,

@@ -58,3 +58,25 @@ func ReadWarmStats(config *Config) (WarmStats, error) {
 		LastMiss: C.GoString(&raw.last_miss[0]), LastFailure: C.GoString(&raw.last_failure[0]),
 	}, err
 }
+
+// SetMaxStarts has at most that many sandboxes start at once, up to 256; 0 is the default. [Create] beyond that waits for
+// its turn, in the order of the calls, unless it takes a sandbox that was kept warm.
+func SetMaxStarts(count int) error {
+	if count < 0 || count > 256 {
+		return failed("set max starts", ErrInvalid, "a count from 0 to 256, not %d", count)
+	}
+	return withConfig("set max starts", nil, func(_ *C.sbx_config, e *C.sbx_error) C.int {
+		return C.sbx_runtime_set_max_starts(nil, C.uint32_t(count), e)
+	})
+}
+
+// MaxStarts is how many sandboxes start at once at most.
+func MaxStarts() (int, error) {
+	count := 0
+	err := withConfig("max starts", nil, func(_ *C.sbx_config, e *C.sbx_error) C.int {
+		code := C.sbx_runtime_max_starts(nil, e)
+		count = max(int(code), 0)
+		return min(code, 0)
+	})
+	return count, err
+}

@@ -1,12 +1,12 @@
 // Images that are built by a Dockerfile.
 
-import { kindOf, milliseconds, onlyKnown, record } from "./arguments.js";
+import { kindOf, milliseconds, onlyKnown, record, whole } from "./arguments.js";
 import { configure } from "./config.js";
 import { invalid } from "./errors.js";
 import { ImageOperation } from "./image.js";
 import { call, making, text } from "./native.js";
 
-const OPTIONS = "context contexts args secrets sandbox noCache maxAgeMs timeoutMs tag output progress signal".split(" ");
+const OPTIONS = "context contexts args secrets sandbox noCache maxAgeMs timeoutMs maxBytes tag output progress signal".split(" ");
 
 /** Writes options into a build of the library's, which keeps what is wrong with one until it begins. */
 function describe(set, dockerfile, options) {
@@ -26,6 +26,7 @@ function describe(set, dockerfile, options) {
   if (options.noCache) set("set_no_cache");
   if (options.maxAgeMs !== undefined) set("set_max_age_ms", milliseconds(options.maxAgeMs, "maxAgeMs"));
   if (options.timeoutMs !== undefined) set("set_timeout_ms", milliseconds(options.timeoutMs, "timeoutMs"));
+  if (options.maxBytes !== undefined) set("set_max_bytes", whole(options.maxBytes, "maxBytes", 1, 2 ** 53 - 1));
   if (options.output === undefined) return;
   const fd = options.output?.fd ?? options.output;
   if (!Number.isInteger(fd)) throw invalid(`output must be a descriptor, or a stream that has one, not ${kindOf(options.output)}`);

@@ -17,7 +17,10 @@ export async function doctor() {
       const { status, ...texts } = filled("finding", "report_finding", report, index);
       return { status: STATUS[status] ?? "unknown", ...texts };
     });
-    return { usable: native.report_usable(report) === 1, findings };
+    const all = { usable: native.report_usable(report) === 1, findings };
+    const json = JSON.parse(String(native.report_json(report)));
+    // What JSON.stringify writes is the library's own.
+    return Object.defineProperty(all, "toJSON", { value: () => json });
   } finally {
     freeing("report", report, () => {});
   }

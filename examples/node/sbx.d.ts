@@ -103,6 +103,8 @@ export interface Report {
   /** Whether sandboxes can be created here. */
   readonly usable: boolean;
   readonly findings: readonly Finding[];
+  /** What JSON.stringify writes: "version" (the library's), "usable" and "findings". */
+  toJSON(): { readonly version: string; readonly usable: boolean; readonly findings: readonly Finding[] };
 }
 
 /** Checks everything that sandboxes need of this machine. What is missing is in the report, and no error. */
@@ -255,6 +257,8 @@ export interface BuildOptions {
   maxAgeMs?: number;
   /** For all of it: an hour if nothing is said. */
   timeoutMs?: number;
+  /** Bytes of all images that it makes, together: 64 GiB if nothing is said. */
+  maxBytes?: number;
   /** The name that the image is stored under. */
   tag?: string;
   /** Where it says what it does, with what the steps' programs say: a descriptor, or a stream that has one. */
@@ -698,6 +702,15 @@ export function keepWarm(count: number, options?: Options): void;
 
 /** What the warm sandboxes for such options are and have done; of all of them without any. */
 export function warmStats(options?: Options): WarmStats;
+
+/**
+ * Has at most so many sandboxes start at once, up to 256; 0 is the default. Sandbox.create() beyond that waits for its turn,
+ * in the order of the calls, unless it takes a sandbox that was kept warm.
+ */
+export function setMaxStarts(count: number): void;
+
+/** How many sandboxes start at once at most. */
+export function maxStarts(): number;
 
 /** An error of the library. */
 export class SbxError extends Error {

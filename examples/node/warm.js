@@ -26,3 +26,7 @@ export function warmStats(options) {
   };
   return options === undefined ? read(0) : configured(options, read);
 }
+
+export const setMaxStarts = (count) => void call("runtime_set_max_starts", 0, whole(count, "count", 0, 256));
+
+export const maxStarts = () => call("runtime_max_starts", 0);

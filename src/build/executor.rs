@@ -23,7 +23,7 @@ use crate::image::{Digest, Image, ImageConfig, Layers, Workshop};
 use crate::runtime::Creator;
 
 /// The most steps that copy files into one image: an image takes 127 layers, and each has two, with the working directories
-/// before it.
+/// before it. One more is for those after the last.
 const MAX_COPIES: usize = 60;
 /// The longest title of a step.
 const MAX_TITLE: usize = 200;
@@ -36,7 +36,7 @@ pub(super) fn execute(
     creator: &Creator,
 ) -> Result<Image> {
     let mut output = Output::new(build.output.as_ref())?;
-    let contexts = open_contexts(build, file)?;
+    let mut contexts = open_contexts(build, file)?;
     let (image, settings, title) = match file.base() {
         Base::Scratch => {
             let json = Workshop::empty_config();
@@ -58,7 +58,13 @@ pub(super) fn execute(
         }
     };
     let base = image.as_ref().map_or_else(ImageConfig::default, |image| image.config().clone());
-    let recipe = file.resolve(&base)?;
+    let recipe = if base.on_build.is_empty() {
+        file.resolve(&base)?
+    } else {
+        let file = file.with_triggers(&base.on_build)?;
+        contexts = open_contexts(build, &file)?;
+        file.resolve(&base)?
+    };
     let total = recipe.steps.len() + 1;
     for warning in &recipe.warnings {
         output.line(&format!("warning: {warning}"));
@@ -238,6 +244,9 @@ impl<'a> Executor<'a> {
             key.add(copy.chmod.map_or_else(String::new, |mode| format!("{mode:o}"))).add(digest);
             files.push(Files { step, index, copy, selection, directories });
         }
+        // The working directories after the last of them.
+        let last = std::mem::take(&mut self.directories);
+        key.list(last.iter());
         let key = key.finish();
         let _turn = self.workshop.take_turn(key)?;
         let found = self.find(key)?;
@@ -258,7 +267,8 @@ impl<'a> Executor<'a> {
                     files.iter().zip(owners).try_for_each(|(file, owner)| {
                         self.copy(layers, file, owner)
                             .map_err(|error| failure(file.index, self.total, file.step, error))
-                    })
+                    })?;
+                    make_directories(layers, &last)
                 })?;
                 self.workshop.remember_step(key, &made);
                 made
@@ -281,15 +291,7 @@ impl<'a> Executor<'a> {
 
     /// Copies the files of one step.
     fn copy(&self, layers: &mut Layers<'_>, file: &Files<'_>, owner: Owner) -> Result<()> {
-        let mut missing = Vec::new();
-        for directory in &file.directories {
-            if !layers.has_directory(directory)? {
-                missing.push(directory);
-            }
-        }
-        if !missing.is_empty() {
-            layers.add_tar(0, |into| write_directories(into, &missing))?;
-        }
+        make_directories(layers, &file.directories)?;
         let layers = RefCell::new(layers);
         let is_directory = |path: &str| layers.borrow_mut().has_directory(path);
         let selection = self.select(file.copy, &is_directory)?;
@@ -324,17 +326,20 @@ impl<'a> Executor<'a> {
     /// The image, with what the last steps have set and with its name.
     fn finish(mut self) -> Result<Image> {
         let config = self.settings.json()?;
+        let directories = std::mem::take(&mut self.directories);
         let image = match self.image.take() {
-            Some(image) if image.config_json() == config => image,
+            Some(image) if image.config_json() == config && directories.is_empty() => image,
             image => {
                 let mut key = Key::new("configuration", image.as_ref().map(Image::id));
-                key.add(&config);
+                key.add(&config).list(directories.iter());
                 let key = key.finish();
                 let _turn = self.workshop.take_turn(key)?;
                 match self.find(key)? {
                     Some(found) => found,
                     None => {
-                        let made = self.workshop.make(image.as_ref(), &config, "FROM", |_| Ok(()))?;
+                        let made = self.workshop.make(image.as_ref(), &config, "FROM", |layers| {
+                            make_directories(layers, &directories)
+                        })?;
                         self.workshop.remember_step(key, &made);
                         made
                     }
@@ -363,6 +368,17 @@ fn copied_together(steps: &[Step]) -> &[Step] {
 
 fn changes_files(step: &Step) -> bool {
     matches!(step.kind, StepKind::Run(_) | StepKind::Copy(_))
+}
+
+/// Makes those of these working directories that aren't there.
+fn make_directories(layers: &mut Layers<'_>, directories: &[String]) -> Result<()> {
+    let mut missing = Vec::new();
+    for directory in directories {
+        if !layers.has_directory(directory)? {
+            missing.push(directory);
+        }
+    }
+    if missing.is_empty() { Ok(()) } else { layers.add_tar(0, |into| write_directories(into, &missing)) }
 }
 
 /// Writes an archive of directories.

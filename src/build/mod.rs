@@ -17,7 +17,7 @@ mod settings;
 
 use crate::error::Result;
 use crate::event::{Operation, Queue};
-use crate::image::Image;
+use crate::image::{BuildLimits, Image};
 use crate::runtime::Runtime;
 use dockerfile::Dockerfile;
 pub use options::Build;
@@ -58,8 +58,8 @@ impl Runtime {
             Some(tag) => format!("building the image {tag}"),
             None => "building an image".to_owned(),
         };
-        let timeout = build.timeout;
-        self.images().build(title, timeout, events, move |workshop| {
+        let limits = BuildLimits { timeout: build.timeout, max_bytes: build.max_bytes };
+        self.images().build(title, limits, events, move |workshop| {
             executor::execute(&build, &file, workshop, &creator)
         })
     }

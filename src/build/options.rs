@@ -29,6 +29,8 @@ const MAX_NAME_BYTES: usize = 128;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3600);
 /// The longest time-out: as long as a sandbox may live.
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// The bytes of the images that a build makes, together.
+const DEFAULT_MAX_BYTES: u64 = 64 << 30;
 
 /// What an image is built from: a Dockerfile, and the directories that it copies from.
 ///
@@ -55,6 +57,8 @@ pub struct Build {
     pub(super) no_cache: bool,
     pub(super) max_age: Option<Duration>,
     pub(super) timeout: Duration,
+    /// Of all images that it makes, together.
+    pub(super) max_bytes: u64,
     pub(super) tag: Option<String>,
     pub(super) output: Option<Arc<OwnedFd>>,
     bad: Option<Error>,
@@ -81,6 +85,7 @@ impl Default for Build {
             no_cache: false,
             max_age: None,
             timeout: DEFAULT_TIMEOUT,
+            max_bytes: DEFAULT_MAX_BYTES,
             tag: None,
             output: None,
             bad,
@@ -203,6 +208,18 @@ impl Build {
         })
     }
 
+    /// Limits the bytes of all images that it makes, together (default 64 GiB): each step that changes files makes one. What
+    /// is found in the cache, and the base, don't count.
+    pub fn set_max_bytes(&mut self, bytes: u64) -> Result<&mut Self> {
+        self.latch(|build| {
+            if bytes == 0 {
+                return Err(Error::invalid("build max_bytes: must be at least 1"));
+            }
+            build.max_bytes = bytes;
+            Ok(())
+        })
+    }
+
     /// Sets the name that the image is stored under. By default it has none but its id.
     pub fn set_tag(&mut self, tag: &str) -> Result<&mut Self> {
         self.latch(|build| {
@@ -297,6 +314,7 @@ mod tests {
         build.check().unwrap();
         build.add_secret("a/b", b"x").unwrap_err();
         build.set_timeout(Duration::ZERO).unwrap_err();
+        build.set_max_bytes(0).unwrap_err();
         assert!(build.check().unwrap_err().message().contains("a/b"));
         assert!(Build::new(&"#".repeat(MAX_DOCKERFILE_BYTES + 1)).check().is_err());
     }

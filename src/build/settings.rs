@@ -29,7 +29,8 @@ impl Settings {
     pub(super) fn new(config: &ImageConfig, json: &str) -> Self {
         Self {
             original: json.to_owned(),
-            changed: false,
+            // Its triggers are for the build that begins with it, not for those that begin with what that makes.
+            changed: !config.on_build.is_empty(),
             env: config.env.clone(),
             working_dir: config.working_dir.clone().unwrap_or_default(),
             user: config.user.clone().unwrap_or_default(),
@@ -137,6 +138,7 @@ impl Settings {
             ("Labels", json!(self.labels), self.labels.is_empty()),
             ("StopSignal", json!(self.stop_signal), self.stop_signal.is_none()),
             ("Shell", json!(self.shell), self.shell.is_empty()),
+            ("OnBuild", Value::Null, true),
         ];
         for (name, value, is_empty) in fields {
             if is_empty {
@@ -197,6 +199,14 @@ mod tests {
         assert_eq!((config.cmd, config.stop_signal.as_deref()), (words(&["sh"]), Some("SIGINT")));
         assert_eq!(config.shell, ["/bin/bash", "-c"]);
         assert!(json.contains("Healthcheck") && !json.contains("history"), "{json}");
+    }
+
+    #[test]
+    fn the_triggers_of_the_base_are_not_the_images() {
+        let base = r#"{"os":"linux","config":{"OnBuild":["RUN x"],"Cmd":["sh"]}}"#;
+        let json = Settings::new(&ImageConfig::parse(base.as_bytes()).unwrap(), base).json().unwrap();
+        let config = ImageConfig::parse(json.as_bytes()).unwrap();
+        assert_eq!((config.on_build, config.cmd), (words(&[]), words(&["sh"])));
     }
 
     #[test]

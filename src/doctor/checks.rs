@@ -3,12 +3,17 @@
 //! The checks are pure functions of texts and numbers, which [`Host::read`] gathers. Whether a namespace can really be
 //! made shows only by trying, which a multi-threaded host can't: the keeper tries, and the result is a [`LiveProbe`].
 //! If there is one it decides; settings then only explain a refusal.
+//!
+//! One file: each check is a few lines, and all read the same [`Host`].
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::sys::statvfs::{FsFlags, Statvfs, statvfs};
+use nix::unistd::{AccessFlags, access};
 
+use super::place::{Environment, Place};
 use super::report::{Finding, Report};
 use crate::cgroup::Possible;
 use crate::error::{Code, Error};
@@ -16,8 +21,11 @@ use crate::limits;
 use crate::runsc::probe::{INSTALL, Runsc, parse_kernel};
 use crate::runsc::process;
 
-/// The oldest kernel this is tested on.
-const KERNEL_MIN: (u32, u32) = (6, 1);
+/// The oldest kernel that has every system call which sandboxes need: mount_setattr(2).
+const KERNEL_MIN: (u32, u32) = (5, 12);
+
+/// The oldest kernel that this is tested on.
+const KERNEL_TESTED: (u32, u32) = (6, 1);
 
 /// The descriptors of a sandbox with one port, without its connections.
 const DESCRIPTORS_A_SANDBOX: u64 = (limits::SANDBOX + limits::LISTENER + limits::KEPT) as u64;
@@ -36,6 +44,8 @@ pub(crate) struct LiveProbe {
     pub(crate) user_mapping: Option<Result<(), i32>>,
     /// All others, as many as a sandbox takes; else the one that failed.
     pub(crate) namespaces: Option<Result<(), (String, i32)>>,
+    /// A root of mounts, and the step that failed.
+    pub(crate) mounts: Option<Result<(), (String, i32)>>,
     pub(crate) veth: Option<Result<(), i32>>,
     pub(crate) nf_tables: Option<Result<(), i32>>,
     pub(crate) tproxy: Option<Result<(), i32>>,
@@ -65,10 +75,29 @@ struct Host {
     room: Option<(u64, String)>,
     is_root: bool,
     is_in_chroot: bool,
-    /// Why the runsc that was found can't start sandboxes on images.
-    no_images: Option<Error>,
+    place: Place,
+    /// Why the runsc that was found can't start sandboxes on images, or where they would be.
+    images: Images,
     /// Why the helper programs beside it can't be used.
     no_sidecars: Option<Error>,
+}
+
+/// What sandboxes on images need.
+#[derive(Clone, Debug, Default)]
+enum Images {
+    /// There is no runsc.
+    #[default]
+    Unknown,
+    /// The directory of the store, in which files can be made.
+    In(PathBuf),
+    /// It is named so, and that directory, or what would be made into it, can't be written to.
+    ReadOnly(PathBuf, i32),
+    /// It is on a file system that is mounted noexec.
+    NoExec(PathBuf),
+    /// No directory is named.
+    Nowhere(String),
+    /// Why this runsc can't start them.
+    TooOld(String),
 }
 
 const MODULES: &[&str] = &["veth", "nf_tables", "nft_tproxy"];
@@ -93,7 +122,8 @@ impl Host {
             room: process::room(),
             is_root: nix::unistd::geteuid().is_root(),
             is_in_chroot: process::is_in_chroot(),
-            no_images: None,
+            place: Place::Machine,
+            images: Images::Unknown,
             no_sidecars: None,
             release,
         }
@@ -126,28 +156,54 @@ fn modules(release: &str) -> Vec<&'static str> {
         .collect()
 }
 
-/// Looks at this host. `runsc` is what locating it gave.
-pub(crate) fn examine(runsc: Result<&Runsc, &Error>, live: Option<LiveProbe>) -> Report {
-    let no_images = runsc.ok().and_then(|runsc| runsc.check_images().err());
+/// Looks at this host. `runsc` is what locating it gave, `images` the directory of the store.
+pub(super) fn examine(
+    runsc: Result<&Runsc, &Error>,
+    images: &Result<PathBuf, Error>,
+    environment: &Environment,
+    live: Option<LiveProbe>,
+) -> Report {
+    let images = match (runsc.map(Runsc::check_images), images) {
+        (Err(_), _) => Images::Unknown,
+        (Ok(Err(error)), _) => Images::TooOld(error.message().to_owned()),
+        (Ok(Ok(())), Err(error)) => Images::Nowhere(error.message().to_owned()),
+        (Ok(Ok(())), Ok(directory)) => store(directory),
+    };
     let sidecars = runsc.map_or(Ok(None), Runsc::sidecars);
     let helpers = match sidecars {
         Ok(Some(_)) => ", with its helpers in gvisor-bin",
         Ok(None) | Err(_) => "",
     };
     let runsc = runsc.map(|runsc| format!("{} at {}{helpers}", runsc.version(), runsc.path().display()));
-    let host = Host { no_images, no_sidecars: sidecars.err(), ..Host::read() };
+    let host = Host::read();
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let place = Place::find(environment, &host.release, &groups);
+    let host = Host { place, images, no_sidecars: sidecars.err(), ..host };
     judge(&host, runsc, live.as_ref())
+}
+
+/// Whether the store can be made or written to: the directory, or the nearest above it that exists.
+fn store(directory: &Path) -> Images {
+    let nearest = directory.ancestors().find(|path| path.exists()).unwrap_or(directory);
+    let is_noexec = |found: Statvfs| found.flags().contains(FsFlags::ST_NOEXEC);
+    match access(nearest, AccessFlags::W_OK | AccessFlags::X_OK) {
+        Ok(()) if statvfs(nearest).is_ok_and(is_noexec) => Images::NoExec(directory.to_owned()),
+        Ok(()) => Images::In(directory.to_owned()),
+        Err(errno) => Images::ReadOnly(directory.to_owned(), errno as i32),
+    }
 }
 
 fn judge(host: &Host, runsc: Result<String, &Error>, live: Option<&LiveProbe>) -> Report {
     let none = LiveProbe::default();
     let live = live.unwrap_or(&none);
     Report::new(vec![
+        place(host.place),
         kernel_version(&host.release),
         architecture(std::env::consts::ARCH),
         user_namespaces(host, live),
         seccomp(host, live),
         namespaces(live),
+        mounts(host, live),
         module("veth", "veth", host, live.veth),
         module("nf_tables", "nf_tables", host, live.nf_tables),
         module("tproxy", "nft_tproxy", host, live.tproxy),
@@ -155,19 +211,33 @@ fn judge(host: &Host, runsc: Result<String, &Error>, live: Option<&LiveProbe>) -
         memfd(host, live),
         proc_sys(host, live),
         engine(host, runsc),
-        cgroups(&host.limits),
+        images(&host.images),
+        cgroups(&host.limits, host.place),
         ipv6(host.ipv6_routes.as_deref()),
         descriptors(host.nofile),
         process(host, live),
     ])
 }
 
+fn place(place: Place) -> Finding {
+    const NAME: &str = "place";
+    match place {
+        Place::Wsl(1) => Finding::missing(NAME, place.name(), "wsl --set-version DISTRIBUTION 2"),
+        _ => Finding::ok(NAME, place.name()),
+    }
+}
+
 fn kernel_version(release: &str) -> Finding {
     let detail = format!("Linux {release}");
-    let (major, minor) = KERNEL_MIN;
+    let (major, minor) = KERNEL_TESTED;
     match parse_kernel(release) {
         (0, _) => Finding::limited("kernel", format!("can't read the version in {release:?}"), ""),
-        version if version >= KERNEL_MIN => Finding::ok("kernel", detail),
+        version if version >= KERNEL_TESTED => Finding::ok("kernel", detail),
+        version if version >= KERNEL_MIN => Finding::limited(
+            "kernel",
+            format!("{detail}: older than the {major}.{minor} that sandboxes are tested on"),
+            "",
+        ),
         _ => Finding::missing("kernel", detail, format!("boot Linux {major}.{minor} or newer")),
     }
 }
@@ -215,7 +285,7 @@ fn user_namespaces(host: &Host, live: &LiveProbe) -> Finding {
             (Some(Err(error)), None) => Finding::missing(
                 NAME,
                 format!("its user can't be mapped: {}", refused(error)),
-                SECCOMP_REMEDY,
+                host.place.allow_namespaces(),
             ),
             _ => Finding::ok(NAME, "made one"),
         },
@@ -230,32 +300,32 @@ fn user_namespaces(host: &Host, live: &LiveProbe) -> Finding {
         (Some(Err(error)), Some((why, remedy))) => {
             Finding::missing(NAME, format!("{}; {why}", refused(error)), remedy)
         }
-        (Some(Err(error)), None) => Finding::missing(NAME, refused(error), SECCOMP_REMEDY),
+        (Some(Err(error)), None) => Finding::missing(NAME, refused(error), host.place.allow_namespaces()),
         // Root may make them whatever the two settings for ordinary users are.
         (None, Some((why, remedy))) => Finding::missing(NAME, why, remedy),
         (None, None) => Finding::ok(NAME, "no setting forbids them (not tried)"),
     }
 }
 
-const SECCOMP_REMEDY: &str = "in docker, add --security-opt seccomp=unconfined (or a profile that allows \
-                              unshare, clone, setns, mount and pivot_root); elsewhere, ask who confines this process";
-
 fn seccomp(host: &Host, live: &LiveProbe) -> Finding {
     const NAME: &str = "seccomp";
     let mode = host.self_status.lines().find_map(|line| line.strip_prefix("Seccomp:")).map(str::trim);
     match (mode, live.user_namespace) {
         (None | Some("0"), _) => Finding::ok(NAME, "no filter on this process"),
+        (Some(_), Some(Ok(()))) if matches!(live.mounts, Some(Err(_))) => {
+            Finding::limited(NAME, "a filter; the finding `mounts` says what is refused", "")
+        }
         (Some(_), Some(Ok(()))) => Finding::ok(NAME, "a filter that allows what is needed"),
         (Some(_), Some(Err(_))) if host.is_in_chroot => {
             Finding::limited(NAME, "a filter, and a chroot that forbids user namespaces", "")
         }
         (Some(_), Some(Err(error))) => {
-            Finding::missing(NAME, format!("a filter; {}", refused(error)), SECCOMP_REMEDY)
+            Finding::missing(NAME, format!("a filter; {}", refused(error)), host.place.allow_namespaces())
         }
         (Some(_), None) => Finding::limited(
             NAME,
             "a filter is on this process; docker's default one forbids user namespaces (not tried)",
-            SECCOMP_REMEDY,
+            host.place.allow_namespaces(),
         ),
     }
 }
@@ -270,6 +340,29 @@ fn namespaces(live: &LiveProbe) -> Finding {
             let kind = kinds.iter().find(|(name, _)| step.starts_with(name));
             let remedy = kind.map(|(_, kind)| format!("sudo sysctl -w user.max_{kind}_namespaces=15000"));
             Finding::missing(NAME, format!("{step}: {}", refused(*error)), remedy.unwrap_or_default())
+        }
+        None => Finding::limited(NAME, "not tried", ""),
+    }
+}
+
+fn mounts(host: &Host, live: &LiveProbe) -> Finding {
+    const NAME: &str = "mounts";
+    match &live.mounts {
+        Some(Ok(())) => Finding::ok(NAME, "made a root of mounts"),
+        // The seccomp rules of RestrictSUIDSGID= answer so.
+        Some(Err((step, libc::ENOSYS))) if parse_kernel(&host.release) >= KERNEL_MIN => Finding::missing(
+            NAME,
+            format!("{step}: {}; a filter refuses openat2 or mount_setattr", refused(libc::ENOSYS)),
+            "in a service of systemd, use User= instead of DynamicUser=, which implies RestrictSUIDSGID=; in a \
+             container, a filter that allows what examples/deploy/seccomp.json allows",
+        ),
+        Some(Err((step, libc::ENOSYS))) => Finding::missing(
+            NAME,
+            format!("{step}: {}", refused(libc::ENOSYS)),
+            "fix the finding `kernel` first",
+        ),
+        Some(Err((step, error))) => {
+            Finding::missing(NAME, format!("{step}: {}", refused(*error)), host.place.allow_namespaces())
         }
         None => Finding::limited(NAME, "not tried", ""),
     }
@@ -323,7 +416,7 @@ fn proc_sys(host: &Host, live: &LiveProbe) -> Finding {
     });
     let detail = "/proc/sys is read-only: the gateway keeps the host's settings for ports and ICMP, which limits \
                   new connections a second";
-    let remedy = "in docker, add --security-opt systempaths=unconfined";
+    let remedy = host.place.uncover_proc();
     match (live.proc_sys_writable, read_only) {
         (Some(Ok(())), _) => Finding::ok(NAME, "writable in a namespace of one's own"),
         (Some(Err(_)), _) | (None, true) => Finding::limited(NAME, detail, remedy),
@@ -333,10 +426,9 @@ fn proc_sys(host: &Host, live: &LiveProbe) -> Finding {
 
 fn engine(host: &Host, runsc: Result<String, &Error>) -> Finding {
     match runsc {
-        Ok(found) => match (&host.no_images, &host.no_sidecars) {
-            (None, None) => Finding::ok("runsc", found),
-            (Some(error), _) => Finding::limited("runsc", error.message(), "needed for images only"),
-            (None, Some(error)) => {
+        Ok(found) => match &host.no_sidecars {
+            None => Finding::ok("runsc", found),
+            Some(error) => {
                 let remedy = "install the whole release, as root or as this user; releases after October 2026 don't \
                               start without it";
                 Finding::limited("runsc", format!("{found}, but {}", error.message()), remedy)
@@ -356,8 +448,32 @@ fn engine(host: &Host, runsc: Result<String, &Error>) -> Finding {
     }
 }
 
+/// Sandboxes on images need a newer runsc than others, and a directory for the store.
+fn images(images: &Images) -> Finding {
+    const NAME: &str = "images";
+    const ELSEWHERE: &str =
+        "name another directory: XDG_CACHE_HOME, or image_directory of the runtime's configuration";
+    match images {
+        Images::Unknown => Finding::limited(NAME, "not tried: there is no runsc", ""),
+        Images::In(directory) => Finding::ok(NAME, format!("stored in {}", directory.display())),
+        Images::ReadOnly(directory, error) => {
+            let detail =
+                format!("can't be stored in {}: {}", directory.display(), Errno::from_raw(*error).desc());
+            Finding::limited(NAME, detail, ELSEWHERE)
+        }
+        Images::NoExec(directory) => {
+            let detail =
+                format!("can't be stored in {}: that file system is mounted noexec", directory.display());
+            let remedy = format!("mount it without noexec (docker: --tmpfs DIRECTORY:exec), or {ELSEWHERE}");
+            Finding::limited(NAME, detail, remedy)
+        }
+        Images::Nowhere(why) => Finding::limited(NAME, why, ELSEWHERE),
+        Images::TooOld(why) => Finding::limited(NAME, why, "sandboxes without an image work"),
+    }
+}
+
 /// Sandboxes work without control groups; memory and processor limits need them.
-fn cgroups(limits: &Possible) -> Finding {
+fn cgroups(limits: &Possible, place: Place) -> Finding {
     const NAME: &str = "cgroups";
     match &limits.refusal {
         None if limits.held == ["memory", "cpu"] => {
@@ -369,7 +485,13 @@ fn cgroups(limits: &Possible) -> Finding {
             Finding::limited(NAME, detail, crate::cgroup::REMEDY)
         }
         Some(why) => {
-            Finding::limited(NAME, format!("limits of memory and cpu can't be held: {why}"), limits.remedy)
+            let remedy = match limits.remedy {
+                _ if place.is_container() => {
+                    "limit the container itself, and ask for the watchdog where a sandbox has a limit of memory"
+                }
+                remedy => remedy,
+            };
+            Finding::limited(NAME, format!("limits of memory and cpu can't be held: {why}"), remedy)
         }
     }
 }

@@ -1,7 +1,11 @@
 //! A check of the host, from the environment to the report.
 
-use super::{Report, checks, trial};
+use std::path::PathBuf;
+
+use super::{Report, checks, place, trial};
 use crate::config::RuntimeConfig;
+use crate::error::Result;
+use crate::image;
 use crate::keeper::Origin;
 use crate::runsc::find::Locator;
 use crate::runtime;
@@ -9,6 +13,8 @@ use crate::runtime;
 /// What to check, by the environment as it was when this was made.
 pub(super) struct HostCheck {
     locator: Locator,
+    images: Result<PathBuf>,
+    environment: place::Environment,
     keeper: Origin,
     user_namespace: bool,
 }
@@ -18,6 +24,8 @@ impl HostCheck {
     pub(super) fn new(config: &RuntimeConfig) -> Self {
         Self {
             locator: runtime::locator(config),
+            images: image::directory(config.image_directory.as_deref()),
+            environment: place::Environment::read(),
             keeper: runtime::keeper(config),
             user_namespace: config.user_namespace,
         }
@@ -26,6 +34,7 @@ impl HostCheck {
     /// Runs the checks and the trial.
     pub(super) fn report(&self) -> Report {
         let runsc = self.locator.locate();
-        checks::examine(runsc.as_deref(), Some(trial::run(&self.keeper, self.user_namespace)))
+        let trial = trial::run(&self.keeper, self.user_namespace);
+        checks::examine(runsc.as_deref(), &self.images, &self.environment, Some(trial))
     }
 }

@@ -3,6 +3,7 @@
 //! | file | |
 //! |---|---|
 //! | `checks` | the checks, by texts of /proc and /sys and by the trial |
+//! | `place` | the container, service or machine that this process runs in |
 //! | `trial` | a keeper makes its namespaces, and the library configures links and rules in them |
 //! | `report` | the findings |
 //! | `host_check` | all of it: reads the environment, checks, and makes the report |
@@ -11,6 +12,7 @@
 mod background;
 mod checks;
 mod host_check;
+mod place;
 mod report;
 mod trial;
 

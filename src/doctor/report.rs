@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde_json::json;
+
 /// The status of one requirement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -63,15 +65,41 @@ impl Report {
     pub fn usable(&self) -> bool {
         self.findings.iter().all(|finding| finding.status != Status::Missing)
     }
+
+    /// The report as one line of JSON, without a line break: an object with `version` (the library's), `usable`, and
+    /// `findings`, a list of objects with `name`, `status` ("ok", "limited" or "missing"), `detail` and `remedy`, which is
+    /// empty where nothing is to be done. Later versions may add members.
+    pub fn to_json(&self) -> String {
+        let finding = |finding: &Finding| {
+            json!({
+                "name": finding.name,
+                "status": finding.status.name(),
+                "detail": finding.detail,
+                "remedy": finding.remedy,
+            })
+        };
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "usable": self.usable(),
+            "findings": self.findings.iter().map(finding).collect::<Vec<_>>(),
+        })
+        .to_string()
+    }
+}
+
+impl Status {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Limited => "limited",
+            Self::Missing => "missing",
+        }
+    }
 }
 
 impl fmt::Display for Status {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.pad(match self {
-            Self::Ok => "ok",
-            Self::Limited => "limited",
-            Self::Missing => "missing",
-        })
+        out.pad(self.name())
     }
 }
 
@@ -85,5 +113,30 @@ impl fmt::Display for Report {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_has_everything_in_one_line() {
+        let report = Report::new(vec![
+            Finding::ok("kernel", "Linux 6.1"),
+            Finding::missing("runsc", "\"x\" isn't\nthere", "get it"),
+        ]);
+        let text = report.to_json();
+        assert!(!text.contains('\n') && !text.contains('\0'));
+        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(read["usable"], false);
+        assert_eq!(read["version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(
+            read["findings"],
+            json!([
+                {"name": "kernel", "status": "ok", "detail": "Linux 6.1", "remedy": ""},
+                {"name": "runsc", "status": "missing", "detail": "\"x\" isn't\nthere", "remedy": "get it"},
+            ])
+        );
     }
 }

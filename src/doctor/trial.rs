@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::checks::LiveProbe;
 use crate::error::{Code, Error, Result};
-use crate::keeper::wire::keeper::{Reply, Request, Setup};
+use crate::keeper::wire::keeper::{Reply, Request, Setup, TRIED_MOUNTS};
 use crate::keeper::{Keeper, Origin, Program};
 use crate::net::links;
 use crate::net::nflog::NflogSocket;
+use crate::sandbox;
 use crate::sys::wait::readable;
 
 /// Far longer than the trial takes.
@@ -43,7 +44,8 @@ fn attempt(program: &Program, user_namespace: bool, found: &mut LiveProbe) -> Re
 }
 
 fn in_namespaces(keeper: &mut Keeper, user_namespace: bool, found: &mut LiveProbe) -> Result<()> {
-    let setup = Setup { user_namespace, network: true, only_namespaces: true, ..Setup::default() };
+    let sysctls = sandbox::gateway_settings();
+    let setup = Setup { user_namespace, network: true, only_namespaces: true, sysctls, ..Setup::default() };
     keeper.ask(&Request::Setup(Box::new(setup)), vec![])?;
     let (reply, fds) = hear(keeper)?;
     match reply {
@@ -51,10 +53,17 @@ fn in_namespaces(keeper: &mut Keeper, user_namespace: bool, found: &mut LiveProb
             found.user_namespace = user_namespace.then_some(Ok(()));
             found.user_mapping = user_namespace.then_some(Ok(()));
             found.namespaces = Some(Ok(()));
+            found.mounts = Some(Ok(()));
             found.proc_sys_writable = Some(if refused.is_empty() { Ok(()) } else { Err(libc::EROFS) });
         }
         Reply::Failed { step, errno } => {
             let step = String::from_utf8_lossy(&step);
+            if let Some(step) = step.strip_prefix(TRIED_MOUNTS) {
+                found.user_namespace = user_namespace.then_some(Ok(()));
+                found.namespaces = Some(Ok(()));
+                found.mounts = Some(Err((step.to_owned(), errno)));
+                return Ok(());
+            }
             match step.as_ref() {
                 "user namespace" => found.user_namespace = Some(Err(errno)),
                 step if step.starts_with("/proc/self/") => {

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::counters::Counters;
 use super::cx::Cx;
@@ -24,6 +25,13 @@ use crate::sys::socket::{self, Family, Socket};
 
 /// How many connections one listener accepts before others get a turn.
 const ACCEPTS: usize = 64;
+
+/// How many connections of a sandbox are reset for its rate of new flows before its listener pauses, while other sandboxes
+/// are served: until that long after their last wake-up. A sandbox that connects in a loop is reset 800 times a second
+/// then. Without a pause it would have as many tries as its own processes make, and they cost the machine more than the
+/// engine.
+const RESETS: usize = 8;
+const OTHERS: Duration = Duration::from_secs(10);
 
 /// All egress of a runtime.
 pub(crate) struct Egress {
@@ -205,9 +213,16 @@ impl Egress {
         if !self.listeners.on_wake(key, wake) {
             return;
         }
+        let mut resets = 0;
         for _ in 0..ACCEPTS {
             match self.listeners.accept(&mut self.cx, reactor, key) {
-                Accept::Connection(accepted) => self.admit(reactor, accepted),
+                Accept::Connection(accepted) => {
+                    let sandbox = accepted.sandbox;
+                    resets += usize::from(!self.admit(reactor, accepted));
+                    if resets >= RESETS && reactor.serves_others(sandbox, OTHERS) {
+                        return self.listeners.slow_down(reactor, key);
+                    }
+                }
                 Accept::Aborted => {}
                 Accept::Wait => return,
             }
@@ -219,16 +234,20 @@ impl Egress {
     }
 
     /// Relays a connection of the sandbox's, or reads its server's name first. If it is not allowed, resets it
-    /// immediately.
-    fn admit(&mut self, reactor: &mut Reactor, Accepted { sandbox, fd, service }: Accepted) {
+    /// immediately. False if that was for the rate of new flows.
+    fn admit(&mut self, reactor: &mut Reactor, Accepted { sandbox, fd, service }: Accepted) -> bool {
         let Self { cx, tcp, dns, sni, .. } = self;
         // It was delivered to us whatever its destination, and has that for its own address.
         let to = service.map_or_else(|| socket::local_address(fd.as_fd()), Ok);
-        let Ok(to) = to else { return socket::disconnect(fd.as_fd()) };
+        let Ok(to) = to else {
+            socket::disconnect(fd.as_fd());
+            return true;
+        };
         let by_name = service.is_none() && may_be_domain(cx, dns, reactor.now(), sandbox, to);
         // What goes to a service goes nowhere else: the policy has no say in that.
         if !by_name && service.is_none() && !cx.check(reactor, sandbox, to, Protocol::Tcp).is_allowed() {
-            return socket::disconnect(fd.as_fd());
+            socket::disconnect(fd.as_fd());
+            return true;
         }
         let begun = cx.begin_flow(reactor, sandbox).and_then(|()| {
             if !cx.has_room(sandbox) || tcp.is_full() || sni.is_full() {
@@ -240,7 +259,9 @@ impl Egress {
             Ok(permit) => permit,
             Err(limit) => {
                 socket::disconnect(fd.as_fd());
-                return cx.limit(sandbox, limit);
+                let within_rate = !matches!(limit, LimitKind::NewFlows);
+                cx.limit(sandbox, limit);
+                return within_rate;
             }
         };
         let front = Socket::new(fd, Family::Tcp);
@@ -249,6 +270,7 @@ impl Egress {
         } else {
             tcp.open(cx, reactor, sandbox, (to, service.is_some()), front, permit);
         }
+        true
     }
 
     /// Checks a slice of the flows that a new policy or routing may deny.

@@ -64,7 +64,8 @@ pub unsafe extern "C" fn sbx_build_free(build: *mut sbx_build) {
 /// It has one stage, of FROM, RUN, COPY, ADD (of files), ENV, ARG, WORKDIR, USER, CMD, ENTRYPOINT, EXPOSE, LABEL, SHELL and
 /// STOPSIGNAL, with docker's meaning. What else docker has is refused by name, or ignored with a warning in the output where
 /// it has no effect on the image. FROM names an image of the store, or one that is pulled as sbx_image_pull_begin does
-/// without options; `FROM scratch` begins with nothing.
+/// without options; `FROM scratch` begins with nothing. The instructions that the base has for builds on it (ONBUILD) are done
+/// first, and are not the new image's.
 ///
 /// Returns 0 or SBX_EINVALID.
 ///
@@ -223,6 +224,18 @@ pub unsafe extern "C" fn sbx_build_set_max_age_ms(build: *mut sbx_build, max_age
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_build_set_timeout_ms(build: *mut sbx_build, timeout_ms: i64) -> c_int {
     set(build, |build| build.set_timeout(input::duration("timeout_ms", timeout_ms)?).map(drop))
+}
+
+/// Limits the bytes of all images that the build makes, together (default 64 GiB): each step that changes files makes one.
+/// What is found in the cache, and the base, don't count. More is SBX_ELIMIT.
+///
+/// Returns 0 or SBX_EINVALID.
+///
+/// # Safety
+/// None: a handle that was freed is refused.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_build_set_max_bytes(build: *mut sbx_build, max_bytes: u64) -> c_int {
+    set(build, |build| build.set_max_bytes(max_bytes).map(drop))
 }
 
 /// Sets the name that the image is stored under, a reference without a digest. Without it the image has none but its id, and

@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_char, c_int};
 use std::ptr;
 
-use super::call::{call_on, call_or};
+use super::call::{call_on, call_or, call_with};
 use super::codes::{SBX_FINDING_LIMITED, SBX_FINDING_MISSING, SBX_FINDING_OK};
 use super::error::sbx_error;
 use super::handle::{self, Object};
@@ -60,6 +60,7 @@ pub(super) struct ReportObject {
 #[derive(Debug)]
 struct Texts {
     usable: bool,
+    json: CString,
     findings: Vec<FindingTexts>,
 }
 
@@ -98,7 +99,7 @@ impl Texts {
             detail: c_text(&finding.detail),
             remedy: c_text(&finding.remedy),
         });
-        Self { usable: report.usable(), findings: findings.collect() }
+        Self { usable: report.usable(), json: c_text(&report.to_json()), findings: findings.collect() }
     }
 
     fn finding(&self, index: usize) -> Result<&FindingTexts> {
@@ -160,6 +161,21 @@ pub unsafe extern "C" fn sbx_report_finding(
     };
     // SAFETY: NULL is allowed for the error.
     unsafe { call_on(report, ptr::null_mut::<sbx_error>(), read) }
+}
+
+/// The whole report as one line of JSON.
+///
+/// An object with "version" (the library's), "usable" (true or false) and "findings", a list of objects with "name",
+/// "status" ("ok", "limited" or "missing"), "detail" and "remedy", which is empty where nothing is to be done. Later
+/// versions may add members. Any thread, never blocks. The text lives as long as the report.
+///
+/// Returns NULL for a bad handle.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_report_json(report: *const sbx_report) -> *const c_char {
+    call_or(ptr::null(), || call_with(report, |object: &ReportObject| Ok(object.texts()?.json.as_ptr())))
 }
 
 /// Frees a report and its texts.

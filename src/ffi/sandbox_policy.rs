@@ -77,11 +77,12 @@ pub unsafe extern "C" fn sbx_set_policy_begin(
 /// Reads the policy in force: a copy of it, and its generation.
 ///
 /// The rules of the sandbox's gateway are read back from the kernel and compared with the policy; a difference is
-/// SBX_EINTERNAL. `copy` or `generation` may be NULL. Free the copy with sbx_policy_free. Any thread; blocks for a
+/// SBX_EINTERNAL. Of a sandbox that was created blocked, which has no network and so no rules, it is that policy, of
+/// generation 0. `copy` or `generation` may be NULL. Free the copy with sbx_policy_free. Any thread; blocks for a
 /// moment, and until earlier changes are made. Hosts with an event loop use sbx_sandbox_policy_begin.
 ///
-/// Returns 0 and sets *copy and *generation; SBX_EUNSUPPORTED (it was created blocked: there are no rules), SBX_ESTATE
-/// (it has ended), SBX_EINTERNAL, SBX_ELIMIT, SBX_ESYSTEM, SBX_ECLOSED.
+/// Returns 0 and sets *copy and *generation; SBX_ESTATE (it has ended), SBX_EINTERNAL, SBX_ELIMIT, SBX_ESYSTEM,
+/// SBX_ECLOSED.
 ///
 /// # Safety
 /// `copy` must point to a place for the result or be NULL, `generation` to a number or be NULL, `error` to an error

@@ -1,4 +1,4 @@
-//! The warm pool of a runtime.
+//! The warm pool of a runtime, and how many sandboxes it starts at once.
 
 use std::ffi::{c_char, c_int};
 
@@ -25,7 +25,7 @@ pub struct sbx_warm_stats {
     pub filling: u32,
     /// Creations that took a member.
     pub hits: u64,
-    /// Creations that found no member ready.
+    /// Creations that found no member ready, or only one that has died.
     pub misses_empty: u64,
     /// Creations whose settings were not the template's. Counted for the template that is most like them.
     pub misses_different: u64,
@@ -137,6 +137,48 @@ pub unsafe extern "C" fn sbx_runtime_warm_stats(
         place.write(&sbx_warm_stats::from(found));
         Ok(0)
     };
+    // SAFETY: as the caller promises.
+    unsafe { call(error, read) }
+}
+
+/// Has at most `count` sandboxes of the runtime start at once, 1 to 256; 0 for the default, which is twice as many as there
+/// are processors, and 4 at least. More at once are each slower, and no faster together.
+///
+/// sbx_create and sbx_create_begin beyond that wait for their turn, in the order of the calls. Those that wait hold no
+/// descriptor, process or memory of a sandbox; sbx_terminate ends them at once. The 60 seconds in which a sandbox has to
+/// start begin with its turn, and its lifetime (sbx_config_set_timeout_ms) when it has started. A sandbox that takes a warm
+/// one doesn't wait (sbx_runtime_keep_warm), and warm ones are made only while no sandbox is being created.
+///
+/// Can be changed at any time, and holds for sandboxes whose turn has not come. Any thread, never blocks.
+///
+/// Returns 0; SBX_EINVALID, SBX_ECLOSED, SBX_ESYSTEM; with a NULL runtime also what sbx_runtime_new returns, except
+/// SBX_ERUNSC_MISSING and SBX_ERUNSC_UNUSABLE.
+///
+/// # Safety
+/// `error` must point to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_runtime_set_max_starts(
+    runtime: *mut sbx_runtime,
+    count: u32,
+    error: *mut sbx_error,
+) -> c_int {
+    // SAFETY: as the caller promises.
+    unsafe { call(error, || runtime::of(runtime)?.set_max_starts(count).map(|()| 0)) }
+}
+
+/// How many sandboxes of the runtime start at once at most.
+///
+/// Any thread, never blocks.
+///
+/// Returns the number; with a NULL runtime also what sbx_runtime_new returns, except SBX_ERUNSC_MISSING and
+/// SBX_ERUNSC_UNUSABLE.
+///
+/// # Safety
+/// `error` must point to an error struct or be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_runtime_max_starts(runtime: *const sbx_runtime, error: *mut sbx_error) -> c_int {
+    // At most 256.
+    let read = || Ok(c_int::try_from(runtime::of(runtime)?.max_starts()).unwrap_or(c_int::MAX));
     // SAFETY: as the caller promises.
     unsafe { call(error, read) }
 }

@@ -38,6 +38,8 @@ pub struct ImageConfig {
     pub variant: Option<String>,
     /// What builds run commands with, where a Dockerfile doesn't say. Empty if the image doesn't either.
     pub(crate) shell: Vec<String>,
+    /// The instructions that a build on the image begins with.
+    pub(crate) on_build: Vec<String>,
     /// The digests of the uncompressed layers, the oldest first.
     pub(crate) diff_ids: Vec<Digest>,
 }
@@ -62,6 +64,7 @@ impl ImageConfig {
             labels: labels.into_iter().flatten().collect(),
             stop_signal: config.string("StopSignal")?,
             shell: config.strings("Shell")?,
+            on_build: config.strings("OnBuild")?,
             architecture: root.string("architecture")?.unwrap_or_default(),
             os: root.string("os")?.unwrap_or_default(),
             variant: root.string("variant")?,

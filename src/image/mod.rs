@@ -51,7 +51,7 @@ pub(crate) use registry::RegistrySettings;
 pub(crate) use service::{Images, parse_tag as full_tag};
 use store::Store;
 pub(crate) use watch::Watch;
-pub(crate) use workshop::{Changes, Layers, Workshop};
+pub(crate) use workshop::{BuildLimits, Changes, Layers, Workshop};
 
 use crate::error::{Error, Result};
 

@@ -22,7 +22,7 @@ use super::snapshot::{Snapshot, Source, Take};
 use super::store::{ImageId, Store, StoredImage, Temporary};
 use super::transfer::{CopiedImage, CopyOut, TakeDirectory, Transfer};
 use super::workers::{Pace, Threads, Workers};
-use super::workshop::Workshop;
+use super::workshop::{BuildLimits, Workshop};
 use crate::error::{Code, Context, Error, Result};
 use crate::event::operation::{Completion, Notice, Operation};
 use crate::event::{EventKind, Queue};
@@ -177,12 +177,12 @@ impl Images {
     pub(crate) fn build(
         &self,
         title: String,
-        timeout: Duration,
+        limits: BuildLimits,
         events: Events<'_>,
         work: impl FnOnce(&Workshop<'_>) -> Result<Image> + Send + 'static,
     ) -> Result<Operation<Image>> {
         self.begin(Pace::Build, title, events, size, move |shared, threads, completion| {
-            work(&Workshop::new(shared, threads, completion, timeout))
+            work(&Workshop::new(shared, threads, completion, limits))
         })
     }
 

@@ -187,7 +187,7 @@ fn cause(helper: Helper, error: Error, transfer: &dyn Transfer, ended: &AtomicBo
     drop(helper);
     match transfer.wait(ended) {
         Err(inside) if inside.code() != Code::Closed => inside,
-        _ => error,
+        _ => error.context(transfer.name()),
     }
 }
 

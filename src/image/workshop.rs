@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,12 +23,24 @@ use crate::event::operation::Completion;
 /// The most characters of where an image comes from.
 const MAX_DESCRIPTION: usize = 500;
 
+/// What a build may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BuildLimits {
+    /// For all of it.
+    pub(crate) timeout: Duration,
+    /// Of the images that it makes, together.
+    pub(crate) max_bytes: u64,
+}
+
 /// The store and the operation, as a build works with them.
 pub(crate) struct Workshop<'a> {
     shared: &'a Shared,
     threads: &'a Threads,
     completion: &'a Completion<Image>,
     deadline: Instant,
+    max_bytes: u64,
+    /// The bytes of the images that were made.
+    made_bytes: AtomicU64,
     stage: Mutex<Current>,
     /// When something was reported last.
     reported: Arc<Mutex<Option<Instant>>>,
@@ -62,12 +74,40 @@ impl<'a> Workshop<'a> {
         shared: &'a Shared,
         threads: &'a Threads,
         completion: &'a Completion<Image>,
-        timeout: Duration,
+        limits: BuildLimits,
     ) -> Self {
+        let BuildLimits { timeout, max_bytes } = limits;
         let now = Instant::now();
         // A time that the clock can't hold is as good as none.
         let deadline = now.checked_add(timeout).unwrap_or_else(|| now + Duration::from_secs(1 << 30));
-        Self { shared, threads, completion, deadline, stage: Mutex::default(), reported: Arc::default() }
+        Self {
+            shared,
+            threads,
+            completion,
+            deadline,
+            max_bytes,
+            made_bytes: AtomicU64::new(0),
+            stage: Mutex::default(),
+            reported: Arc::default(),
+        }
+    }
+
+    /// How many bytes the next image may have.
+    fn image_limit(&self) -> u64 {
+        let left = self.max_bytes.saturating_sub(self.made_bytes.load(Ordering::Relaxed));
+        left.min(ImageLimits::default().bytes)
+    }
+
+    /// Says so where the build's own limit is what an image exceeds.
+    fn explain(&self, error: Error) -> Error {
+        let made = self.made_bytes.load(Ordering::Relaxed);
+        if error.code() != Code::Limit || self.image_limit() == ImageLimits::default().bytes {
+            return error;
+        }
+        let limit = self.max_bytes;
+        error.context(format!(
+            "the build's images may have {limit} bytes together (its max_bytes), and have {made}"
+        ))
     }
 
     /// When the build has to be done.
@@ -174,7 +214,9 @@ impl<'a> Workshop<'a> {
         let archive = self.shared.store()?.temporary("changes")?;
         archive.check_space(changed.saturating_mul(2))?;
         progress.step("writing the changes");
-        let (bytes, _) = source.write(archive.duplicate()?, ImageLimits::default().bytes, self.ended())?;
+        let (bytes, _) = source
+            .write(archive.duplicate()?, self.image_limit(), self.ended())
+            .map_err(|error| self.explain(error))?;
         Ok(Changes { archive, bytes })
     }
 
@@ -187,9 +229,21 @@ impl<'a> Workshop<'a> {
         from: &str,
         add: impl FnOnce(&mut Layers<'_>) -> Result<()>,
     ) -> Result<Image> {
+        self.make_within(base, config, from, add).map_err(|error| self.explain(error))
+    }
+
+    fn make_within(
+        &self,
+        base: Option<&Image>,
+        config: &str,
+        from: &str,
+        add: impl FnOnce(&mut Layers<'_>) -> Result<()>,
+    ) -> Result<Image> {
         let store = self.shared.store()?;
         let output = store.temporary("build")?;
-        let helper = self.shared.helper(&output, &ImageLimits::default().into())?;
+        let limit = self.image_limit();
+        let limits = ImageLimits { bytes: limit, ..ImageLimits::default() };
+        let helper = self.shared.helper(&output, &limits.into())?;
         let mut layers = Layers { workshop: self, helper };
         if let Some(base) = base {
             let file = std::fs::File::from(base.open_file()?);
@@ -204,11 +258,20 @@ impl<'a> Workshop<'a> {
         progress.step("writing the image");
         let mut count = progress.counter(u64::MAX);
         layers.helper.finish(&mut Watch { cancelled: self.ended(), progress: &mut count })?;
+        let bytes = output.file().metadata().context("the size of the image")?.len();
+        if bytes > limit {
+            return Err(Error::new(
+                Code::Limit,
+                format!("the step's image has {bytes} bytes, limit {limit}"),
+            ));
+        }
         let id = id_of_file(output.file(), Digest::of(config.as_bytes()), &|| self.check())?;
         self.check()?;
         let from = from.chars().take(MAX_DESCRIPTION).collect();
         let origin = Origin { kind: OriginKind::Build, from };
-        Image::open(store.publish(output, id, config.as_bytes(), origin, None, self.ended())?)
+        let stored = store.publish(output, id, config.as_bytes(), origin, None, self.ended())?;
+        self.made_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Image::open(stored)
     }
 }
 
@@ -230,6 +293,13 @@ impl Layers<'_> {
         bytes: u64,
         write: impl FnOnce(&mut dyn Write) -> Result<()>,
     ) -> Result<()> {
+        let limit = self.workshop.image_limit();
+        if bytes > limit {
+            return Err(Error::new(
+                Code::Limit,
+                format!("the step's files have {bytes} bytes, limit {limit}"),
+            ));
+        }
         let archive = self.workshop.shared.store()?.temporary("files")?;
         // For the archive, and for the image.
         archive.check_space(bytes.saturating_mul(2))?;

@@ -76,6 +76,8 @@ pub(crate) struct Reactor {
     /// When the last wake-up was handed out, and how many may be in this turn.
     handed_out: Instant,
     left: usize,
+    /// The group that was woken last, and the one before that, each with the time of its last wake-up.
+    served: [Option<(u64, Instant)>; 2],
 }
 
 impl Reactor {
@@ -93,6 +95,7 @@ impl Reactor {
             now: Instant::now(),
             handed_out: Instant::now(),
             left: 0,
+            served: [None; 2],
         })
     }
 
@@ -213,10 +216,29 @@ impl Reactor {
         }
         self.left = self.left.checked_sub(1)?;
         let wake = self.turns.next();
+        if wake.is_some() {
+            self.note_served(now);
+        }
         if let Some(Wake::Timer(key)) = wake {
             self.due.remove(&key);
         }
         wake
+    }
+
+    /// Whether a key of another group than this one, or of none, was woken no longer than `within` ago.
+    pub(crate) fn serves_others(&self, group: u64, within: Duration) -> bool {
+        let other = self.served.iter().flatten().find(|(served, _)| *served != group);
+        other.is_some_and(|(_, at)| self.handed_out.saturating_duration_since(*at) <= within)
+    }
+
+    fn note_served(&mut self, now: Instant) {
+        // Keys of no group are the loop's own.
+        let Some(group) = self.turns.current().filter(|group| *group != 0) else { return };
+        let [last, before] = &mut self.served;
+        if last.is_none_or(|(served, _)| served != group) {
+            *before = *last;
+        }
+        *last = Some((group, now));
     }
 
     /// Whether this wake-up has taken long. A loop in it then leaves the rest to the next turn.
@@ -343,6 +365,31 @@ mod tests {
         assert!(matches!(reactor.next(), Some(Wake::Timer(key)) if key == one), "its other one");
         assert!(reactor.next().is_none());
         assert!(reactor.due.is_empty());
+    }
+
+    #[test]
+    fn others_are_served_as_long_as_a_key_of_theirs_was_woken_lately() {
+        let mut reactor = Reactor::new().unwrap();
+        let mut slab = Slab::new(Kind(1));
+        let keys: Vec<Key> = (0..3).map(|_| slab.insert(())).collect();
+        keys.iter().zip([0, 1, 2]).for_each(|(key, group)| reactor.join(*key, group));
+        let wake = |key: Key, reactor: &mut Reactor| {
+            reactor.reschedule(key);
+            turn(reactor, None, &mut Vec::new());
+        };
+        let others = |reactor: &Reactor| [1, 2, 3].map(|group| reactor.serves_others(group, HOUR));
+        const HOUR: Duration = Duration::from_secs(3600);
+        wake(keys[0], &mut reactor);
+        assert_eq!(others(&reactor), [false; 3], "group 0 is the loop's own");
+        wake(keys[1], &mut reactor);
+        wake(keys[1], &mut reactor);
+        assert_eq!(others(&reactor), [false, true, true]);
+        wake(keys[2], &mut reactor);
+        wake(keys[0], &mut reactor);
+        assert_eq!(others(&reactor), [true; 3]);
+        std::thread::sleep(Duration::from_millis(2));
+        wake(keys[1], &mut reactor);
+        assert!(!reactor.serves_others(1, Duration::from_millis(1)), "it was long ago");
     }
 
     #[test]

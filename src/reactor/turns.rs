@@ -241,6 +241,11 @@ impl Turns {
         }
     }
 
+    /// The group of the last wake-up.
+    pub(super) fn current(&self) -> Option<u64> {
+        self.current.as_ref().map(|(_, _, number, _)| *number)
+    }
+
     /// Charges the last wake-up's group with its nanoseconds.
     pub(super) fn charge(&mut self, cost: u64) {
         if let Some((group, served, ..)) = &mut self.current {

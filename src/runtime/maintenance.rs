@@ -47,6 +47,11 @@ impl PoolMaintenance {
         self.starting.insert(number);
     }
 
+    /// How many are being created, once they are planned.
+    pub(super) fn starting(&self) -> usize {
+        self.starting.len()
+    }
+
     /// The sandbox of that number, which may be a member, has this stage now.
     pub(super) fn has_stage(
         &mut self,
@@ -85,9 +90,9 @@ impl PoolMaintenance {
         self.pool().next(now, self.quiet)
     }
 
-    /// Sets the timer to the next time that there may be something to do.
-    pub(super) fn schedule(&mut self, reactor: &mut Reactor, now: Instant) {
-        let at = self.pool().next_look(now, self.quiet);
+    /// Sets the timer to the next time that there may be something to do, for the pool or for a claim.
+    pub(super) fn schedule(&mut self, reactor: &mut Reactor, now: Instant, claim: Option<Instant>) {
+        let at = self.pool().next_look(now, self.quiet).into_iter().chain(claim).min();
         if self.timer.map(TimerId::at) != at {
             if let Some(timer) = self.timer.take() {
                 reactor.cancel(timer);

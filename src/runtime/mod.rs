@@ -11,7 +11,7 @@ mod thread;
 mod volumes;
 mod warm;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
@@ -57,7 +57,20 @@ struct Inner {
     host: Arc<host::HostCache>,
     images: Arc<Images>,
     pool: Arc<Mutex<Pool>>,
+    max_starts: AtomicU32,
     sandboxes: Mutex<Vec<WeakSandbox>>,
+}
+
+/// The most sandboxes that a runtime can be told to start at once, and the least of the default.
+const MAX_STARTS: u32 = 256;
+const MIN_DEFAULT_STARTS: u32 = 4;
+
+/// How many sandboxes a runtime starts at once by default: a start uses more than one processor for a part of its time, and
+/// waits for another.
+fn default_max_starts() -> u32 {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let doubled = u32::try_from(processors).unwrap_or(u32::MAX).saturating_mul(2);
+    doubled.clamp(MIN_DEFAULT_STARTS, MAX_STARTS)
 }
 
 /// Numbers sandboxes, for all runtimes of the process.
@@ -100,7 +113,11 @@ impl Runtime {
             engine.handle(),
             Arc::clone(&host),
             budget,
-            control::Shares { pool: Arc::clone(&pool), images: Arc::downgrade(&images) },
+            control::Shares {
+                pool: Arc::clone(&pool),
+                images: Arc::downgrade(&images),
+                max_starts: default_max_starts(),
+            },
         )?;
         let inner = Inner {
             way: control.control().clone(),
@@ -109,6 +126,7 @@ impl Runtime {
             host,
             images,
             pool,
+            max_starts: AtomicU32::new(0),
             sandboxes: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -180,6 +198,26 @@ impl Runtime {
         self.sandboxes().into_iter().find(|sandbox| sandbox.name() == Some(name))
     }
 
+    /// Has at most this many sandboxes of the runtime start at once, 1 to 256; 0 for the default, twice as many as there are
+    /// processors and 4 at least. More are each slower, and no faster together. Creations beyond it wait for their turn in the
+    /// order of the calls, and hold nothing of the host meanwhile; they can be ended as any. The 60 seconds in which a sandbox
+    /// has to start begin with its turn, and its lifetime with its start. One that takes a warm sandbox doesn't wait.
+    pub fn set_max_starts(&self, count: u32) -> Result<()> {
+        if count > MAX_STARTS {
+            return Err(Error::invalid(format!("max_starts {count}: must be from 0 to {MAX_STARTS}")));
+        }
+        self.inner.max_starts.store(count, Ordering::Relaxed);
+        self.inner.way.send(Command::SetMaxStarts(self.max_starts()))
+    }
+
+    /// How many sandboxes start at once at most.
+    pub fn max_starts(&self) -> u32 {
+        match self.inner.max_starts.load(Ordering::Relaxed) {
+            0 => default_max_starts(),
+            count => count,
+        }
+    }
+
     /// Keeps this many sandboxes warm for configurations like `template`: started, with nothing of anybody's in them, so that
     /// a creation has only to apply its own settings and start its program. 0 ends them. At most 256 for all templates of a
     /// runtime, and 16 templates. Returns at once; they are started in the background, one at a time, while no sandbox is
@@ -201,6 +239,13 @@ impl Runtime {
     /// What the pool of warm sandboxes has and has done since each template was set: for one template, or for all.
     pub fn warm_stats(&self, template: Option<&Config>) -> WarmStats {
         self.pool().stats(template)
+    }
+
+    /// For tests: as if the host's memory were low, for all runtimes of the process.
+    #[cfg(feature = "test-hooks")]
+    #[doc(hidden)]
+    pub fn pretend_low_memory(&self, is_low: bool) {
+        crate::sandbox::PRETEND_LOW_MEMORY.store(is_low, Ordering::Relaxed);
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {

@@ -6,15 +6,21 @@
 //! must not start a burst of threads. A thread that has planned for [`STUCK_AFTER`] counts as stuck, and another one may
 //! start. So a file system that hangs delays only its own sandboxes, until [`MAX_THREADS`] threads are stuck.
 //!
+//! Only so many sandboxes start at once, [`crate::Runtime::set_max_starts`]: more would each be slower, and no faster together. The
+//! others wait here, before they are planned, and so hold nothing of the host; their order is that of the calls. What takes
+//! a member of the warm pool doesn't wait, and neither does what fills the pool, since that begins only while nothing else
+//! starts. A sandbox whose thread is stuck leaves its place to another, so the bound can be exceeded by those that come back.
+//!
 //! A thread that hangs in the kernel can't be ended. Its sandbox can: as soon as its thread is stuck it may fail at once,
 //! and a plan that arrives later is dropped.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::warm::Miss;
 use crate::error::{Code, Context, Error, Result};
 use crate::reactor::{Key, Kind, Reactor, Slab, TimerId};
 use crate::sandbox::{Command, Creation, MAX_POLICY_TASKS, Plan, Shared, too_many_policy_tasks};
@@ -25,7 +31,8 @@ use crate::sys::thread::with_signals_blocked;
 const STUCK_AFTER: Duration = Duration::from_millis(250);
 /// The most threads at the same time, all but one of them stuck.
 const MAX_THREADS: usize = 64;
-/// How long a sandbox may wait for its plan. A runsc that hangs fails sooner.
+/// How long a sandbox may wait for its plan, from its turn on. A runsc that hangs fails sooner. One whose turn has not come
+/// fails only if none has had its turn for this long, which is longer than a start can take.
 const PLAN_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Plans a sandbox. May hang.
@@ -33,18 +40,46 @@ pub(super) type Plans = Arc<dyn Fn(&Shared) -> Result<Plan> + Send + Sync>;
 /// Sends the plan of the sandbox with that number, or the error, to the control thread.
 pub(super) type SendPlan = Arc<dyn Fn(u64, Result<Plan>) + Send + Sync>;
 
+/// When a sandbox may be planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Now: it is a member of the warm pool, or one is likely to be ready for it.
+    AtOnce,
+    /// When fewer are starting than may.
+    Waits,
+}
+
+/// A sandbox that a thread has planned, or that it could not plan.
+pub(super) struct Returned {
+    pub(super) creation: Creation,
+    /// Commands that arrived before the plan.
+    pub(super) meanwhile: Vec<Command>,
+    pub(super) turn: Turn,
+    /// Why it got no member of the warm pool when it was planned before.
+    pub(super) missed: Miss,
+}
+
 /// The sandboxes that are being planned. Owned by the control thread.
 pub(super) struct Planners {
     plan: Plans,
     send: SendPlan,
     all: Slab<Planning>,
     keys: HashMap<u64, Key>,
+    /// Sandboxes that wait for their turn, by number, which is the order of the calls.
+    waiting: BTreeMap<u64, Key>,
+    /// Sandboxes that have had their turn, and whose planning isn't over.
+    admitted: Vec<Key>,
+    /// How many may start at once, and how many do that are planned.
+    max_starts: usize,
+    starting: usize,
+    /// When a place was last free, or taken.
+    moved: Instant,
     /// Sandboxes that wait for a thread.
     queue: VecDeque<Key>,
     /// Sandboxes that have a thread.
     planning_now: Vec<Key>,
     /// Sandboxes that wait until members of the warm pool have ended.
-    postponed: Vec<Key>,
+    postponed: Vec<(u64, Key)>,
     /// How many stuck threads belong to sandboxes that have ended.
     abandoned: usize,
 }
@@ -55,6 +90,8 @@ struct Planning {
     number: u64,
     /// Commands that arrived before the plan.
     meanwhile: Vec<Command>,
+    turn: Turn,
+    missed: Miss,
     /// The deadline.
     until: Instant,
     timer: Option<TimerId>,
@@ -78,13 +115,18 @@ impl Planning {
 }
 
 impl Planners {
-    /// Timers have keys of this kind.
-    pub(super) fn new(kind: Kind, plan: Plans, send: SendPlan) -> Self {
+    /// Timers have keys of this kind. At most `max_starts` sandboxes start at once, counting those that are planned.
+    pub(super) fn new(kind: Kind, plan: Plans, send: SendPlan, max_starts: u32) -> Self {
         Self {
             plan,
             send,
             all: Slab::new(kind),
             keys: HashMap::new(),
+            waiting: BTreeMap::new(),
+            admitted: Vec::new(),
+            max_starts: places(max_starts),
+            starting: 0,
+            moved: Instant::now(),
             queue: VecDeque::new(),
             planning_now: Vec::new(),
             postponed: Vec::new(),
@@ -107,51 +149,105 @@ impl Planners {
         self.keys.contains_key(&number)
     }
 
-    /// Keeps a sandbox that lacked something, with the commands that have arrived, to plan it anew when there may be more.
-    pub(super) fn postpone(&mut self, reactor: &mut Reactor, creation: Creation, meanwhile: Vec<Command>) {
-        if let Some(key) = self.insert(reactor, creation, meanwhile) {
-            self.postponed.push(key);
-        }
+    /// Whether the sandbox of that number is being planned without having waited for its turn.
+    pub(super) fn hurries(&mut self, number: u64) -> bool {
+        let planning = self.keys.get(&number).and_then(|key| self.all.get_mut(*key));
+        planning.is_some_and(|planning| planning.turn == Turn::AtOnce)
     }
 
-    /// Queues the sandboxes that were postponed.
-    pub(super) fn resume_postponed(&mut self, reactor: &mut Reactor) {
-        self.queue.extend(self.postponed.drain(..));
-        self.go_on(reactor);
-    }
-
-    /// Queues a sandbox for planning.
-    pub(super) fn begin(&mut self, reactor: &mut Reactor, creation: Creation) {
-        if let Some(key) = self.insert(reactor, creation, Vec::new()) {
-            self.queue.push_back(key);
+    /// How many sandboxes that are planned are starting. Those whose turn has come are planned.
+    pub(super) fn set_starting(&mut self, reactor: &mut Reactor, count: usize) {
+        let is_lower = count < self.starting;
+        self.starting = count;
+        if is_lower {
+            self.moved = reactor.now();
             self.go_on(reactor);
         }
     }
 
-    fn insert(&mut self, reactor: &mut Reactor, creation: Creation, meanwhile: Vec<Command>) -> Option<Key> {
+    /// Has at most that many start at once from now on.
+    pub(super) fn set_max_starts(&mut self, reactor: &mut Reactor, count: u32) {
+        self.max_starts = places(count);
+        self.go_on(reactor);
+    }
+
+    /// Whether as many sandboxes start as may.
+    pub(super) fn is_full(&mut self, now: Instant) -> bool {
+        let all = &mut self.all;
+        let is_stuck = |key: &&Key| all.get_mut(**key).is_some_and(|planning| planning.is_stuck(now));
+        let stuck = self.admitted.iter().filter(is_stuck).count();
+        self.starting + self.admitted.len() - stuck >= self.max_starts
+    }
+
+    /// Keeps a sandbox that lacked something, with the commands that have arrived, to plan it anew when there may be more.
+    pub(super) fn postpone(&mut self, reactor: &mut Reactor, returned: Returned) {
+        if let Some((number, key)) = self.insert(reactor, returned) {
+            self.postponed.push((number, key));
+        }
+    }
+
+    /// Lets the sandboxes that were postponed have their turn again.
+    pub(super) fn resume_postponed(&mut self, reactor: &mut Reactor) {
+        self.waiting.extend(self.postponed.drain(..));
+        self.go_on(reactor);
+    }
+
+    /// Has a sandbox planned.
+    pub(super) fn begin(&mut self, reactor: &mut Reactor, creation: Creation, turn: Turn) {
+        let begun =
+            self.insert(reactor, Returned { creation, meanwhile: Vec::new(), turn, missed: Miss::Empty });
+        match (begun, turn) {
+            (Some((_, key)), Turn::AtOnce) => self.queue.push_back(key),
+            (Some((number, key)), Turn::Waits) => drop(self.waiting.insert(number, key)),
+            (None, _) => {
+                debug_assert!(false, "a creation that is planned has neither begun nor been given up")
+            }
+        }
+        self.go_on(reactor);
+    }
+
+    /// Keeps a sandbox that waits for a sign of life of the member that it is to take, with the commands that have arrived.
+    pub(super) fn park(&mut self, reactor: &mut Reactor, returned: Returned) {
+        // Its claim knows its number.
+        let _ = self.insert(reactor, returned);
+    }
+
+    /// Takes it out again, unless it has ended meanwhile.
+    pub(super) fn unpark(&mut self, reactor: &mut Reactor, number: u64) -> Option<Returned> {
+        let key = self.keys.get(&number).copied()?;
+        let Planning { creation, meanwhile, turn, missed, .. } = self.remove(reactor, key)?;
+        Some(Returned { creation, meanwhile, turn, missed })
+    }
+
+    /// Has a sandbox planned anew when its turn comes, which is as if it had waited from the beginning.
+    pub(super) fn wait(&mut self, reactor: &mut Reactor, returned: Returned) {
+        let waiting = self.insert(reactor, Returned { turn: Turn::Waits, ..returned });
+        self.waiting.extend(waiting);
+        self.go_on(reactor);
+    }
+
+    fn insert(&mut self, reactor: &mut Reactor, returned: Returned) -> Option<(u64, Key)> {
+        let Returned { creation, meanwhile, turn, missed } = returned;
         let number = creation.shared()?.number;
         let until = reactor.now() + PLAN_TIMEOUT;
-        let (timer, work) = (None, None);
+        let (timer, work, is_ended, has_failed) = (None, None, false, false);
         let planning =
-            Planning { creation, number, meanwhile, until, timer, work, is_ended: false, has_failed: false };
+            Planning { creation, number, meanwhile, turn, missed, until, timer, work, is_ended, has_failed };
         let key = self.all.insert(planning);
         self.keys.insert(number, key);
         self.wake_at(reactor, key, until);
-        Some(key)
+        Some((number, key))
     }
 
-    /// A thread has finished: returns the creation to go on with, and the commands that arrived meanwhile. `None` if the
-    /// sandbox has ended.
-    pub(super) fn returned(
-        &mut self,
-        reactor: &mut Reactor,
-        number: u64,
-    ) -> Option<(Creation, Vec<Command>)> {
+    /// A thread has finished: returns what to go on with. `None` if the sandbox has ended.
+    pub(super) fn returned(&mut self, reactor: &mut Reactor, number: u64) -> Option<Returned> {
         let Some(key) = self.keys.get(&number).copied() else {
             self.abandoned = self.abandoned.saturating_sub(1);
             self.go_on(reactor);
             return None;
         };
+        // It is about to start; the control thread corrects the number if it doesn't.
+        self.starting += usize::from(self.admitted.contains(&key));
         let mut planning = self.remove(reactor, key)?;
         if let Some(work) = planning.work.take() {
             // It has sent its plan and is about to end; nothing of it is left when the caller is notified.
@@ -162,7 +258,8 @@ impl Planners {
             planning.creation.fail_as_its_own(ended());
             return None;
         }
-        Some((planning.creation, planning.meanwhile))
+        let Planning { creation, meanwhile, turn, missed, .. } = planning;
+        Some(Returned { creation, meanwhile, turn, missed })
     }
 
     /// Ends a sandbox at the host's request. False if it isn't being planned.
@@ -173,6 +270,7 @@ impl Planners {
         planning.is_ended = true;
         if planning.work.is_none() || planning.is_stuck(now) {
             self.give_up(reactor, key, ended());
+            self.go_on(reactor);
         }
         true
     }
@@ -209,7 +307,11 @@ impl Planners {
         let now = reactor.now();
         let Some(planning) = self.all.get_mut(key) else { return };
         planning.timer = None;
-        let (until, is_ended) = (planning.until, planning.is_ended);
+        let is_ended = planning.is_ended;
+        if self.waiting.contains_key(&planning.number) {
+            planning.until = self.moved + PLAN_TIMEOUT;
+        }
+        let until = planning.until;
         if is_ended {
             self.give_up(reactor, key, ended());
         } else if now >= until {
@@ -237,11 +339,27 @@ impl Planners {
 
     /// Starts the threads that may start.
     fn go_on(&mut self, reactor: &mut Reactor) {
+        self.admit(reactor);
         while self.has_room(reactor.now()) {
             let Some(key) = self.queue.pop_front() else { return };
             if let Err(error) = self.start(reactor, key) {
                 self.fail_to_start(key, error);
             }
+        }
+    }
+
+    /// Lets those have their turn for which there are places.
+    fn admit(&mut self, reactor: &mut Reactor) {
+        let now = reactor.now();
+        while !self.waiting.is_empty() && !self.is_full(now) {
+            let Some((_, key)) = self.waiting.pop_first() else { return };
+            self.admitted.push(key);
+            self.queue.push_back(key);
+            self.moved = now;
+            if let Some(planning) = self.all.get_mut(key) {
+                planning.until = now + PLAN_TIMEOUT;
+            }
+            self.wake_at(reactor, key, now + PLAN_TIMEOUT);
         }
     }
 
@@ -295,9 +413,11 @@ impl Planners {
         let planning = self.all.remove(key)?;
         self.keys.remove(&planning.number);
         self.planning_now.retain(|other| *other != key);
+        self.admitted.retain(|other| *other != key);
+        self.waiting.remove(&planning.number);
         if planning.work.is_none() {
             self.queue.retain(|other| *other != key);
-            self.postponed.retain(|other| *other != key);
+            self.postponed.retain(|(_, other)| *other != key);
         }
         if let Some(timer) = planning.timer {
             reactor.cancel(timer);
@@ -311,6 +431,10 @@ impl Planners {
             reactor.cancel(timer);
         }
     }
+}
+
+fn places(max_starts: u32) -> usize {
+    usize::try_from(max_starts).unwrap_or(usize::MAX).max(1)
 }
 
 fn ended() -> Error {

@@ -55,6 +55,10 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
+        Self::bounded(u32::MAX)
+    }
+
+    fn bounded(max_starts: u32) -> Self {
         let reactor = Reactor::new().unwrap();
         let (gate, (sender, plans)) = (Arc::new(Gate::default()), channel());
         let (planning, waker) = (Arc::clone(&gate), reactor.waker());
@@ -63,7 +67,7 @@ impl Rig {
             waker.wake().unwrap();
         };
         let plan = Arc::new(move |shared: &Shared| planning.plan(shared));
-        let planners = Planners::new(Kind(1), plan, Arc::new(report));
+        let planners = Planners::new(Kind(1), plan, Arc::new(report), max_starts);
         Self { reactor, planners, plans, gate, next: 0, kept: Vec::new() }
     }
 
@@ -72,7 +76,7 @@ impl Rig {
         config.set_name(name).unwrap();
         self.next += 1;
         let shared = Arc::new(Shared::new(self.next, SandboxId::random().unwrap(), config).unwrap());
-        self.planners.begin(&mut self.reactor, Creation::new(Arc::clone(&shared)));
+        self.planners.begin(&mut self.reactor, Creation::new(Arc::clone(&shared)), Turn::Waits);
         shared
     }
 
@@ -87,9 +91,9 @@ impl Rig {
                 }
             }
             while let Ok((number, plan)) = self.plans.try_recv() {
-                if let Some((creation, kept)) = self.planners.returned(&mut self.reactor, number) {
-                    creation.fail(plan.unwrap_err());
-                    self.kept.extend(kept);
+                if let Some(returned) = self.planners.returned(&mut self.reactor, number) {
+                    returned.creation.fail(plan.unwrap_err());
+                    self.kept.extend(returned.meanwhile);
                 }
             }
         }
@@ -212,9 +216,11 @@ fn a_thread_that_can_not_be_started_is_an_error_of_planning() {
     for number in [1000, 1001] {
         let shared = Shared::new(number, SandboxId::random().unwrap(), Config::new()).unwrap();
         let shared = Arc::new(shared);
-        let key = rig.planners.insert(&mut rig.reactor, Creation::new(Arc::clone(&shared)), Vec::new());
+        let creation = Creation::new(Arc::clone(&shared));
+        let returned = Returned { creation, meanwhile: Vec::new(), turn: Turn::AtOnce, missed: Miss::Empty };
+        let key = rig.planners.insert(&mut rig.reactor, returned);
         let error = Error::system("start a thread", &std::io::Error::from_raw_os_error(libc::EAGAIN));
-        rig.planners.fail_to_start(key.unwrap(), error);
+        rig.planners.fail_to_start(key.unwrap().1, error);
         created.push(shared);
     }
     // One is ended before its error is seen.
@@ -227,4 +233,101 @@ fn a_thread_that_can_not_be_started_is_an_error_of_planning() {
         assert_eq!(returned.is_some(), number == 1000, "it can be postponed");
     }
     assert_eq!(rig.planners.abandoned, 0);
+}
+
+/// The sandboxes that have been planned since the last look, which count as starting from now on.
+fn planned(rig: &mut Rig, starting: &mut Vec<u64>) {
+    let before = starting.len();
+    while starting.len() == before {
+        let (number, _) = rig.plans.recv_timeout(Duration::from_secs(60)).unwrap();
+        if let Some(returned) = rig.planners.returned(&mut rig.reactor, number) {
+            returned.creation.begin(|_| Ok(()));
+            starting.push(number);
+        }
+    }
+    rig.planners.set_starting(&mut rig.reactor, starting.len());
+}
+
+#[test]
+fn only_so_many_start_at_once_in_the_order_of_their_calls() {
+    let mut rig = Rig::bounded(2);
+    let all: Vec<_> = (0..5).map(|_| rig.begin("good")).collect();
+    let mut starting = Vec::new();
+    planned(&mut rig, &mut starting);
+    planned(&mut rig, &mut starting);
+    assert_eq!(starting, [1, 2]);
+    assert!(rig.planners.is_full(rig.reactor.now()) && rig.plans.try_recv().is_err());
+    // One that needs no place has none to wait for.
+    let shared = Arc::new(Shared::new(9, SandboxId::random().unwrap(), Config::new()).unwrap());
+    rig.planners.begin(&mut rig.reactor, Creation::new(shared), Turn::AtOnce);
+    let (number, _) = rig.plans.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert!(number == 9 && rig.planners.hurries(9) && !rig.planners.hurries(3));
+    // The member that it was to take has gone: it has its turn by its number.
+    let returned = rig.planners.returned(&mut rig.reactor, 9).unwrap();
+    rig.planners.wait(&mut rig.reactor, returned);
+    // One that waits ends at once, and keeps no place.
+    rig.end(&all[2]);
+    assert!(has_ended(&all[2]));
+    starting.remove(0);
+    rig.planners.set_starting(&mut rig.reactor, starting.len());
+    planned(&mut rig, &mut starting);
+    assert_eq!(starting, [2, 4]);
+    starting.clear();
+    rig.planners.set_starting(&mut rig.reactor, 0);
+    planned(&mut rig, &mut starting);
+    planned(&mut rig, &mut starting);
+    assert_eq!(starting, [5, 9]);
+    assert!(rig.planners.are_idle());
+}
+
+#[test]
+fn one_that_hangs_leaves_its_place_to_another() {
+    let mut rig = Rig::bounded(1);
+    let hung = rig.begin("hangs");
+    let all = [rig.begin("good"), rig.begin("good")];
+    let mut starting = Vec::new();
+    let begin = Instant::now();
+    while starting.is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "the thread counts as stuck after a while");
+        rig.reactor.turn(Some(Duration::from_millis(50))).unwrap();
+        while let Some(wake) = rig.reactor.next() {
+            rig.planners.timer(&mut rig.reactor, wake.key());
+        }
+        if let Ok((number, _)) = rig.plans.try_recv() {
+            let returned = rig.planners.returned(&mut rig.reactor, number).unwrap();
+            returned.creation.begin(|_| Ok(()));
+            starting.push(number);
+        }
+    }
+    assert_eq!(starting, [all[0].number]);
+    assert!(rig.planners.is_full(rig.reactor.now()) && rig.planners.has(all[1].number));
+    // It comes back: it starts although the place is taken, and then the next waits for both.
+    rig.gate.open();
+    planned(&mut rig, &mut starting);
+    assert_eq!(starting, [all[0].number, hung.number]);
+    rig.planners.set_starting(&mut rig.reactor, 1);
+    assert!(rig.planners.has(all[1].number));
+    rig.planners.set_starting(&mut rig.reactor, 0);
+    planned(&mut rig, &mut starting);
+    assert_eq!(starting.last(), Some(&all[1].number));
+}
+
+#[test]
+fn waiting_for_a_turn_is_no_delay_of_planning() {
+    let mut rig = Rig::bounded(1);
+    let shared = rig.begin("good");
+    let waits = rig.begin("good");
+    let mut starting = Vec::new();
+    planned(&mut rig, &mut starting);
+    assert_eq!(starting, [shared.number]);
+    let key = rig.planners.keys[&waits.number];
+    // Its time is over, but one has had its turn since.
+    let long_ago = rig.reactor.now().checked_sub(PLAN_TIMEOUT).unwrap();
+    rig.planners.all.get_mut(key).unwrap().until = long_ago;
+    rig.planners.timer(&mut rig.reactor, key);
+    assert!(rig.planners.has(waits.number));
+    // None has, for as long.
+    rig.planners.moved = long_ago;
+    rig.planners.timer(&mut rig.reactor, key);
+    assert_eq!(failure(&waits).0, Code::Host);
 }

@@ -46,7 +46,7 @@ impl Thread {
             let stamped = stamps.lock().unwrap_or_else(PoisonError::into_inner).is_on();
             host.get().plan(shared, stamped)
         };
-        let planners = Planners::new(PLANNING, Arc::new(plan), Arc::new(report));
+        let planners = Planners::new(PLANNING, Arc::new(plan), Arc::new(report), shares.max_starts);
         worker.start(Loop::new(
             reactor,
             Inbox::new(commands.1),

@@ -44,7 +44,7 @@ pub struct WarmStats {
     pub filling: u32,
     /// Creations that took a member.
     pub hits: u64,
-    /// Creations that found no member ready.
+    /// Creations that found no member ready, or only one that has died.
     pub misses_empty: u64,
     /// Creations whose settings were not the template's. Counted for the template that is most like them.
     pub misses_different: u64,
@@ -87,8 +87,20 @@ pub(super) enum Found {
     Nothing,
     /// These members, the oldest first.
     Members(Vec<u64>),
-    /// None that fits; it was counted.
+    /// None that fits.
     Miss,
+}
+
+/// Why a creation took no member of a template that it fits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Miss {
+    /// None was ready.
+    #[default]
+    Empty,
+    /// None was what would be started now: what they differed in.
+    Changed(&'static str),
+    /// The one that it was to take gave no sign of life.
+    Died,
 }
 
 /// Sandboxes that are alike until their program starts.
@@ -100,6 +112,8 @@ struct Template {
     stats: WarmStats,
     /// Members that can be taken, the oldest first.
     ready: VecDeque<Member>,
+    /// Creations that are being planned and are likely to take a member, since there were enough.
+    expected: Vec<u64>,
     /// The last creation that it matched.
     used: Instant,
     /// How many members have failed in a row, and until when none is made.
@@ -110,6 +124,11 @@ struct Template {
 }
 
 impl Template {
+    /// The members that no creation is about to take, the oldest first.
+    fn free(&self) -> impl Iterator<Item = &Member> {
+        self.ready.iter().filter(|member| !member.is_claimed)
+    }
+
     /// How many members it is to have now.
     fn target(&self, now: Instant) -> usize {
         let wanted = usize::try_from(self.stats.wanted).unwrap_or(usize::MAX);
@@ -131,6 +150,8 @@ impl Template {
 struct Member {
     number: u64,
     since: Instant,
+    /// A creation takes it as soon as it gives a sign of life.
+    is_claimed: bool,
 }
 
 /// A member that is being made.
@@ -178,12 +199,13 @@ impl Pool {
             None if count == 0 => {}
             None => {
                 let stats = WarmStats { wanted: count, ..WarmStats::default() };
-                let (ready, not_before) = (VecDeque::new(), None);
+                let (ready, expected, not_before) = (VecDeque::new(), Vec::new(), None);
                 self.templates.push(Template {
                     key,
                     config,
                     stats,
                     ready,
+                    expected,
                     used: now,
                     failures: 0,
                     not_before,
@@ -204,7 +226,7 @@ impl Pool {
         for one in chosen {
             let filling = self.filling.as_ref().is_some_and(|filling| filling.key == one.key);
             sum.add(&WarmStats {
-                ready: u32::try_from(one.ready.len()).unwrap_or(u32::MAX),
+                ready: u32::try_from(one.free().count()).unwrap_or(u32::MAX),
                 filling: u32::from(filling),
                 ..one.stats.clone()
             });
@@ -238,38 +260,55 @@ impl Pool {
         self.filling.as_ref().map(|filling| filling.number)
     }
 
-    /// The members for a creation. It is counted as a miss at once if there is none.
+    /// The member that is likely to be this creation's once it is planned, if there are more than other creations that are
+    /// being planned will take. `is_planned` says whether another one still is.
+    pub(super) fn expect(
+        &mut self,
+        number: u64,
+        config: &Config,
+        is_planned: impl FnMut(&u64) -> bool,
+    ) -> Option<u64> {
+        if !self.is_on() {
+            return None;
+        }
+        let key = StartKey::of(config);
+        let template = self.templates.iter_mut().find(|one| one.key == key)?;
+        template.expected.retain(is_planned);
+        let member = template.free().nth(template.expected.len())?.number;
+        template.expected.push(number);
+        Some(member)
+    }
+
+    /// The members for a creation. One that goes the ordinary way after all is counted by [`Pool::missed`].
     pub(super) fn find(&mut self, now: Instant, config: &Config) -> Found {
         if !self.is_on() {
             return Found::Nothing;
         }
         let key = StartKey::of(config);
-        let found = self.templates.iter().position(|one| one.key == key).map_or_else(
-            || {
-                let differences = self.templates.iter().enumerate();
-                let nearest = differences.map(|(index, one)| (one.key.differences(&key), index));
-                nearest.min_by_key(|(differences, _)| differences.len())
-            },
-            |index| Some((Vec::new(), index)),
-        );
-        let Some((differences, index)) = found else { return Found::Nothing };
-        self.changes += 1;
-        let Some(template) = self.templates.get_mut(index) else { return Found::Nothing };
-        if !differences.is_empty() {
-            template.stats.misses_different += 1;
-            template.stats.last_miss =
-                Some(format!("different from the template: {}", differences.join(", ")));
-            template.last_change = self.changes;
-            return Found::Miss;
-        }
+        let Some(template) = self.templates.iter_mut().find(|one| one.key == key) else { return Found::Miss };
         template.used = now;
-        if template.ready.is_empty() {
-            template.stats.misses_empty += 1;
-            template.stats.last_miss = Some("no member was ready".to_owned());
-            template.last_change = self.changes;
-            return Found::Miss;
+        let members: Vec<u64> = template.free().map(|member| member.number).collect();
+        if members.is_empty() { Found::Miss } else { Found::Members(members) }
+    }
+
+    /// This creation takes this member as soon as it gives a sign of life; no other does.
+    pub(super) fn claim(&mut self, number: u64, creation: u64) {
+        self.set_claimed(number, true);
+        if let Some(template) = self.template_of(number) {
+            template.expected.retain(|other| *other != creation);
         }
-        Found::Members(template.ready.iter().map(|member| member.number).collect())
+    }
+
+    /// The creation that was to take this member doesn't.
+    pub(super) fn unclaim(&mut self, number: u64) {
+        self.set_claimed(number, false);
+    }
+
+    fn set_claimed(&mut self, number: u64, is_claimed: bool) {
+        let members = self.templates.iter_mut().flat_map(|one| one.ready.iter_mut());
+        for member in members.filter(|member| member.number == number) {
+            member.is_claimed = is_claimed;
+        }
     }
 
     /// A creation takes this member.
@@ -281,21 +320,32 @@ impl Pool {
         }
     }
 
-    /// No member of the template was current, or none was left alive: the creation that found them goes the ordinary way.
-    pub(super) fn missed(&mut self, config: &Config, changed: Option<&str>) {
+    /// A creation goes the ordinary way; `miss` is why if it fits a template.
+    pub(super) fn missed(&mut self, config: &Config, miss: Miss) {
+        let key = StartKey::of(config);
+        let differences = self.templates.iter().map(|one| one.key.differences(&key)).enumerate();
+        let Some((index, differences)) = differences.min_by_key(|(_, differences)| differences.len()) else {
+            return;
+        };
+        let (field, why): (fn(&mut WarmStats) -> &mut u64, _) = match miss {
+            _ if !differences.is_empty() => {
+                let text = format!("different from the template: {}", differences.join(", "));
+                (|stats| &mut stats.misses_different, text)
+            }
+            Miss::Changed(what) => {
+                (|stats| &mut stats.misses_changed, format!("changed since the members were made: {what}"))
+            }
+            Miss::Empty => (|stats| &mut stats.misses_empty, "no member was ready".to_owned()),
+            Miss::Died => {
+                let text = "the member that was to be taken has died or does not answer";
+                (|stats| &mut stats.misses_empty, text.to_owned())
+            }
+        };
         self.changes += 1;
-        let (key, change) = (StartKey::of(config), self.changes);
-        let Some(template) = self.templates.iter_mut().find(|one| one.key == key) else { return };
-        template.last_change = change;
-        match changed {
-            Some(what) => {
-                template.stats.misses_changed += 1;
-                template.stats.last_miss = Some(format!("changed since the members were made: {what}"));
-            }
-            None => {
-                template.stats.misses_empty += 1;
-                template.stats.last_miss = Some("no member was ready".to_owned());
-            }
+        if let Some(template) = self.templates.get_mut(index) {
+            *field(&mut template.stats) += 1;
+            template.stats.last_miss = Some(why);
+            template.last_change = self.changes;
         }
     }
 
@@ -312,8 +362,9 @@ impl Pool {
     /// there is none. No other is made for a while.
     pub(super) fn evict(&mut self, now: Instant) -> Option<u64> {
         self.paused_until = now.checked_add(PRESSURE_PAUSE);
-        let oldest = self.templates.iter().filter(|one| !one.ready.is_empty()).min_by_key(|one| one.used);
-        let number = oldest.and_then(|one| one.ready.front()).map(|member| member.number);
+        let oldest =
+            self.templates.iter().filter(|one| one.free().next().is_some()).min_by_key(|one| one.used);
+        let number = oldest.and_then(|one| one.free().next()).map(|member| member.number);
         if let Some(number) = number {
             self.discard(number);
             return Some(number);
@@ -339,7 +390,7 @@ impl Pool {
     /// if its template is complete, or has gone.
     pub(super) fn surplus(&mut self, now: Instant) -> Option<u64> {
         let over = self.templates.iter().find_map(|one| {
-            let oldest = one.ready.front()?;
+            let oldest = one.free().next()?;
             let is_old = now.saturating_duration_since(oldest.since) >= MAX_AGE;
             (is_old || one.ready.len() > one.target(now)).then_some(oldest.number)
         });
@@ -381,7 +432,7 @@ impl Pool {
             let may = one.not_before.max(self.resumes(quiet)).filter(|_| lacks);
             let idle =
                 one.used.checked_add(IDLE_AFTER).filter(|at| *at > now && one.ready.len() > IDLE_MEMBERS);
-            let old = one.ready.front().and_then(|oldest| oldest.since.checked_add(MAX_AGE));
+            let old = one.free().next().and_then(|oldest| oldest.since.checked_add(MAX_AGE));
             may.into_iter().chain(idle).chain(old).min()
         });
         looks.min()
@@ -396,7 +447,7 @@ impl Pool {
     pub(super) fn ready(&mut self, now: Instant, number: u64) {
         let Some(filling) = self.filling.take_if(|filling| filling.number == number) else { return };
         if let Some(template) = self.templates.iter_mut().find(|one| one.key == filling.key) {
-            template.ready.push_back(Member { number, since: now });
+            template.ready.push_back(Member { number, since: now, is_claimed: false });
         }
     }
 

@@ -47,9 +47,42 @@ fn a_creation_takes_the_oldest_member_and_each_is_taken_once() {
     assert_eq!(pool.find(start, &config), Found::Members(vec![2]));
     pool.take(2);
     assert_eq!(pool.find(start, &config), Found::Miss);
+    pool.missed(&config, Miss::Empty);
     let stats = pool.stats(None);
     assert_eq!((stats.hits, stats.misses_empty), (2, 1));
     assert_eq!(stats.last_miss.as_deref(), Some("no member was ready"));
+}
+
+#[test]
+fn no_more_creations_are_expected_than_there_are_members() {
+    let (start, config) = (Instant::now(), template(1400));
+    assert_eq!(Pool::default().expect(7, &config, |_| true), None);
+    let mut pool = pool(start, &config, 2, 2);
+    assert_eq!(pool.expect(7, &template(1300), |_| true), None, "it fits no template");
+    assert_eq!([7, 8, 9].map(|number| pool.expect(number, &config, |_| true)), [Some(1), Some(2), None]);
+    pool.take(1);
+    assert_eq!(pool.expect(9, &config, |other| *other == 8), None, "the other one is for the one before it");
+    assert_eq!(pool.expect(9, &config, |_| false), Some(2), "that one was ended");
+}
+
+#[test]
+fn a_member_that_is_claimed_is_no_other_creations() {
+    let (start, config) = (Instant::now(), template(1400));
+    let mut pool = pool(start, &config, 2, 2);
+    assert_eq!(pool.expect(7, &config, |_| true), Some(1));
+    pool.claim(1, 7);
+    assert_eq!((pool.stats(None).ready, pool.find(start, &config)), (1, Found::Members(vec![2])));
+    assert_eq!(pool.expect(8, &config, |_| true), Some(2), "the first has its own");
+    // Its creation is ended: it is what it was. Neither age nor a lack ends one that is claimed.
+    pool.unclaim(1);
+    assert_eq!(pool.find(start, &config), Found::Members(vec![1, 2]));
+    pool.claim(1, 7);
+    assert_eq!([pool.evict(start), pool.evict(start), pool.surplus(start + MAX_AGE)], [Some(2), None, None]);
+    pool.lost(start, 1, "killed");
+    pool.missed(&config, Miss::Died);
+    let stats = pool.stats(None);
+    assert_eq!((stats.hits, stats.misses_empty, stats.failures), (0, 1, 1));
+    assert!(stats.last_miss.unwrap().contains("has died"));
 }
 
 #[test]
@@ -61,11 +94,12 @@ fn a_miss_has_a_reason() {
     let mut other = template(1400);
     other.set_hostname("other").unwrap();
     assert_eq!(pool.find(start, &other), Found::Miss);
+    pool.missed(&other, Miss::Empty);
     let stats = pool.stats(Some(&config));
     assert_eq!(stats.misses_different, 1, "the template that is most like it");
     assert_eq!(stats.last_miss.as_deref(), Some("different from the template: hostname"));
     pool.discard(1);
-    pool.missed(&config, Some("runsc"));
+    pool.missed(&config, Miss::Changed("runsc"));
     let stats = pool.stats(None);
     assert_eq!((stats.misses_changed, stats.discarded), (1, 1));
     assert_eq!(stats.last_miss.as_deref(), Some("changed since the members were made: runsc"));

@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Create(Box<Creation>),
     /// Look at the warm pool, which has changed.
     TendPool,
+    /// Have no more sandboxes start at once than this.
+    SetMaxStarts(u32),
     /// The sandbox of that number has been planned, or can't be.
     Planned(u64, Box<Result<Plan>>),
     /// End the sandbox of that number, if it has not ended.

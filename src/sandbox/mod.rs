@@ -45,7 +45,9 @@ pub(crate) use images::HostResources;
 pub(crate) use input::Input;
 pub(crate) use listeners::Listeners;
 pub(crate) use liveness::{Pulse, Watched};
-pub(crate) use plan::{Plan, Stamp, memory_is_low};
+#[cfg(feature = "test-hooks")]
+pub(crate) use plan::PRETEND_LOW_MEMORY;
+pub(crate) use plan::{Plan, Stamp, gateway_settings, memory_is_low};
 pub(crate) use policy_update::{MAX_POLICY_TASKS, too_many_policy_tasks};
 pub(crate) use shared::{Shared, wait_on};
 pub use state::State;

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::images::{HostResources, Images};
+#[cfg(feature = "test-hooks")]
+pub(crate) use super::stamp::PRETEND_LOW_MEMORY;
 pub(crate) use super::stamp::{Stamp, memory_is_low};
 use crate::cgroup::{self, Groups};
 use crate::config::Stream;
@@ -224,7 +226,8 @@ pub(super) fn probe(config: &Config) -> Option<(Question<'_>, Duration)> {
     }
 }
 
-fn gateway_settings() -> Vec<Sysctl> {
+/// What the keeper sets in G.
+pub(crate) fn gateway_settings() -> Vec<Sysctl> {
     let setting = |setting: &sysctl::Setting| Sysctl {
         name: setting.name.as_bytes().to_vec(),
         value: setting.value.as_bytes().to_vec(),

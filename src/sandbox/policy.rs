@@ -35,7 +35,7 @@ impl Sandbox {
     }
 
     /// The policy in force, with its generation. The gateway's rules are read back from the kernel and compared with
-    /// it.
+    /// it. A sandbox that was created with a blocked policy has no rules: it is that policy, of generation 0.
     pub fn policy(&self) -> Result<(Policy, u64)> {
         let read = self.policy_begin(None)?.wait(None);
         self.shared().unless_ended(read.map(|found| (*found).clone()))

@@ -137,8 +137,17 @@ fn unescaped(path: &[u8]) -> Vec<u8> {
     found
 }
 
+/// Whether memory is low whatever the host says.
+#[cfg(feature = "test-hooks")]
+pub(crate) static PRETEND_LOW_MEMORY: std::sync::atomic::AtomicBool =
+    std::sync::atomic::AtomicBool::new(false);
+
 /// Whether the host has too little memory left for a warm pool.
 pub(crate) fn memory_is_low() -> bool {
+    #[cfg(feature = "test-hooks")]
+    if PRETEND_LOW_MEMORY.load(std::sync::atomic::Ordering::Relaxed) {
+        return true;
+    }
     available_memory().is_some_and(|bytes| bytes < LOW_MEMORY)
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
 use mio::net::TcpListener;
@@ -13,6 +13,7 @@ use rustls::ServerConfig;
 
 use super::connections::Connections;
 use super::cx::Cx;
+use super::pace::OTHERS;
 use crate::error::{Code, Context, Error, Result};
 use crate::pump::Endpoint;
 use crate::reactor::{FdSlot, Key, Kind, Reactor, Slab, TimerId, Use};
@@ -179,7 +180,8 @@ impl Listeners {
         }
     }
 
-    /// Accepts what has come to a listener, unless it backs off: `most` connections at most before others get a turn.
+    /// Accepts what has come to a listener, unless it backs off: `most` connections at most before others get a turn. Only
+    /// with [`ACCEPTS`] it is kept to its share of time and to the sandbox's pace: with more, the listener is about to close.
     pub(super) fn accept(
         &mut self,
         cx: &mut Cx,
@@ -199,6 +201,12 @@ impl Listeners {
                 debug_assert!(false, "a sandbox is removed after its listeners");
                 return;
             };
+            if let Some(at) = state.pace().wait(reactor.now())
+                && most == ACCEPTS
+                && reactor.serves_others(sandbox, OTHERS)
+            {
+                return self.slow_down(cx, reactor, key, at);
+            }
             if !state.has_room() || connections.is_full() {
                 return self.back_off(cx, reactor, key, "as many connections are open as may be", None);
             }
@@ -206,7 +214,11 @@ impl Listeners {
                 let why = "the library's budget of descriptors is used up";
                 return self.back_off(cx, reactor, key, why, None);
             };
-            let socket = match listener.accept() {
+            let accepted = listener.accept();
+            if let (Ok((_, true)), Some(state)) = (&accepted, cx.sandbox(sandbox)) {
+                state.pace().take(reactor.now());
+            }
+            let socket = match accepted {
                 Ok((socket, true)) => socket,
                 Ok((socket, false)) => {
                     if let Some(state) = cx.sandbox(sandbox) {
@@ -225,8 +237,25 @@ impl Listeners {
             // rustls refuses only a configuration that it can't use, and `Identity` makes none such.
             let Ok(downstream) = listener.endpoint(socket) else { continue };
             connections.admit(cx, reactor, (sandbox, port), downstream, permit, None);
+            // To admit one takes a connect to its server, too.
+            if most == ACCEPTS && reactor.is_over_time() {
+                break;
+            }
         }
         reactor.reschedule(key);
+    }
+
+    /// Leaves the clients in the listener's queue until the sandbox may take another connection.
+    fn slow_down(&mut self, cx: &mut Cx, reactor: &mut Reactor, key: Key, at: Instant) {
+        let Some(listener) = self.slab.get_mut(key) else {
+            debug_assert!(false, "a listener that is about to accept is there");
+            return;
+        };
+        // Descriptors that are freed don't end this.
+        reactor.rearm(&mut listener.backoff, key, Some(at));
+        let (sandbox, port) = (listener.sandbox, listener.port);
+        let limit = "clients connect faster than they may while other sandboxes are served";
+        cx.report_once(reactor.now(), sandbox, limit, || format!("port {port}: {limit}; further ones wait"));
     }
 
     /// Leaves the clients in the listener's queue for a while.

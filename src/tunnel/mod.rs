@@ -15,6 +15,7 @@ mod cx;
 mod dial;
 mod listener;
 mod map;
+mod pace;
 mod request;
 mod retry;
 mod sandbox_state;

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::counters::Counters;
 use super::dial::Dialer;
+use super::pace::Pace;
 use super::settings::{Settings, Timeouts};
 use crate::event::Reported;
 
@@ -26,6 +27,7 @@ pub(super) struct SandboxState {
     max_connections: usize,
     counters: Arc<Counters>,
     dialer: Dialer,
+    pace: Pace,
     open: usize,
     lingering: usize,
     /// How many bytes connections hold before their TLS handshakes are over.
@@ -49,6 +51,7 @@ impl SandboxState {
             max_connections,
             counters,
             dialer: Dialer::new(destination, sources),
+            pace: Pace::default(),
             open: 0,
             lingering: 0,
             handshake_bytes: 0,
@@ -69,6 +72,11 @@ impl SandboxState {
 
     pub(super) fn dialer(&mut self) -> &mut Dialer {
         &mut self.dialer
+    }
+
+    /// How fast clients connect.
+    pub(super) fn pace(&mut self) -> &mut Pace {
+        &mut self.pace
     }
 
     /// How many connections are open, those that linger among them.

@@ -214,6 +214,16 @@ impl Tunnels {
         }
     }
 
+    /// As if clients had connected to a sandbox as often as they may at once.
+    #[cfg(test)]
+    pub(super) fn use_up_pace(&mut self, sandbox: u64, now: Instant) {
+        if let Some(state) = self.cx.sandbox(sandbox) {
+            while state.pace().wait(now).is_none() {
+                state.pace().take(now);
+            }
+        }
+    }
+
     /// Whether there is nothing left that could be woken.
     pub(crate) fn is_idle(&self) -> bool {
         let Self { cx, listeners, connections, .. } = self;

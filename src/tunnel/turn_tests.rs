@@ -94,6 +94,36 @@ fn what_has_come_to_a_listener_that_backs_off_is_accepted_when_it_drains() {
 }
 
 #[test]
+fn clients_that_connect_too_fast_wait_only_while_another_sandbox_is_served() {
+    let mut rig = Rig::new(Security::Plain);
+    let (other, counters) = rig.add_sandbox(OTHER, Security::Plain);
+    rig.tunnels.use_up_pace(SANDBOX, Instant::now());
+    let _alone = TcpStream::connect(rig.tunnel).unwrap();
+    rig.turn();
+    assert_eq!(rig.open(), 1, "no other is served");
+    let _others = TcpStream::connect(other).unwrap();
+    while counters.open.load(Ordering::Relaxed) == 0 {
+        rig.turn();
+    }
+    let began = Instant::now();
+    rig.tunnels.use_up_pace(SANDBOX, began);
+    let _late: Vec<_> = (0..3).map(|_| TcpStream::connect(rig.tunnel).unwrap()).collect();
+    let _others = TcpStream::connect(other).unwrap();
+    while counters.open.load(Ordering::Relaxed) == 1 {
+        rig.turn();
+    }
+    // It has an event for each client, and waits for its timer all the same.
+    while rig.open() == 1 {
+        rig.turn();
+    }
+    assert!(began.elapsed() >= Duration::from_millis(8), "{:?}", began.elapsed());
+    rig.tunnels.use_up_pace(SANDBOX, Instant::now());
+    let _last = TcpStream::connect(rig.tunnel).unwrap();
+    rig.tunnels.drain(&mut rig.reactor, SANDBOX, Box::new(|| ()));
+    assert_eq!(rig.open(), 5, "what has come is taken before the listener closes");
+}
+
+#[test]
 fn a_sandbox_with_many_connections_is_removed_in_slices() {
     let mut rig = Rig::new(Security::Plain);
     let _clients: Vec<_> = (1..=200)

@@ -31,7 +31,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, fstat, mkdirat};
 use nix::sys::statvfs::fstatvfs;
-use nix::unistd::geteuid;
+use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 use once_cell::sync::OnceCell;
 
 use crate::config::volume::{VolumeMount, volume_name};
@@ -248,16 +248,23 @@ impl Directories {
 
     /// Makes a volume, if that is wanted, and its lock's file. Under the store's lock.
     fn open_or_make(&self, name: &str, create: bool) -> Result<()> {
+        let mut is_new = false;
         if create {
             match mkdirat(&self.volumes, name, Mode::S_IRWXU) {
-                Ok(()) | Err(Errno::EEXIST) => {}
+                Ok(()) => is_new = true,
+                Err(Errno::EEXIST) => {}
                 Err(cause) => return Err(cause).context(format!("volume {name:?}: making it")),
             }
         }
         if self.volume(name)?.is_none() {
             return Err(not_found(name));
         }
-        self.open_lock(name, true).map(drop)
+        let locked = self.open_lock(name, true).map(drop);
+        if locked.is_err() && is_new {
+            // On a full disk: nothing is left of it.
+            let _ = unlinkat(&self.volumes, name, UnlinkatFlags::RemoveDir);
+        }
+        locked
     }
 
     /// Opens the file of a volume's lock.

@@ -1,8 +1,10 @@
 #!/bin/sh
 # The benchmark: libsbx against its peers, side by side in one run, as ratios.
 #
-#   sh tests/bench/run.sh [start|terminate|exec|tunnel|tls|memory|egress|files|node|image|neighbour]...     without a word: all
+#   sh tests/bench/run.sh [start|terminate|exec|storm|scale|filling|tunnel|tls|memory|egress|files|node|image|neighbour]...     without a word: all
 #   sh tests/bench/run.sh cold     where the time of a start goes (COLD.md); needs root and perf
+#
+# DATA.md says why tunnel, tls, egress, exec and neighbour miss what they miss.
 #
 # Every figure is the median of several runs, ours and the peers' in turns; it is printed, and appended as one
 # JSON line to target/bench/results.jsonl. A missed budget is printed, not an error: how fast a machine is today
@@ -20,6 +22,9 @@
 #   BENCH_ROUNDS     rounds of neighbour (3), each with every attack and its control
 #   BENCH_SAMPLES    samples of each figure in a round of neighbour (700), and a twentieth of it for what is slow
 #   BENCH_ATTACKS    the attacks of neighbour (all; neighbour.c names them)
+#   BENCH_STORMS     how many sandboxes storm creates at once ("1 8 32 128"), and BENCH_ROUNDS how often
+#   BENCH_MAX_STARTS how many of them start at once (0: the library's default)
+#   BENCH_SCALE      how many sandboxes scale has in one process (500, as memory allows)
 #   BENCH_LIBRARY    a directory with libsbx.so to measure instead of building one
 #
 # Needs a C compiler, OpenSSL's headers, HAProxy, nginx with its stream module, and for egress slirp4netns and nft, from
@@ -49,6 +54,7 @@ give_up() {
 . "$here/neighbours.sh"
 . "$here/node.sh"
 . "$here/image.sh"
+. "$here/storm.sh"
 
 install_peers() {
     missing=
@@ -97,6 +103,7 @@ build() {
     for program in host files image; do
         cc $flags -I"$top/include" "$here/$program.c" -o "$bin/$program" -L"$bin" -lsbx -Wl,-rpath,"$bin"
     done
+    cc $flags -pthread -I"$top/include" "$here/storm.c" -o "$bin/storm" -L"$bin" -lsbx -Wl,-rpath,"$bin"
     cc $flags -pthread -I"$top/include" "$here/neighbour.c" -o "$bin/neighbour" -L"$bin" -lsbx -Wl,-rpath,"$bin" \
         -lssl -lcrypto
 }
@@ -121,11 +128,11 @@ clean_up() {
     exit $status
 }
 
-[ $# -gt 0 ] || set -- start terminate exec tunnel tls memory egress files node image neighbour
+[ $# -gt 0 ] || set -- start terminate exec storm scale filling tunnel tls memory egress files node image neighbour
 for what in "$@"; do
     case $what in
-    start | terminate | exec | tunnel | tls | memory | egress | files | node | image | neighbour | cold) ;;
-    *) give_up "\"$what\" is none of cold, start, terminate, exec, tunnel, tls, memory, egress, files, node, image, neighbour" ;;
+    start | terminate | exec | storm | scale | filling | tunnel | tls | memory | egress | files | node | image | neighbour | cold) ;;
+    *) give_up "\"$what\" is none of cold, start, terminate, exec, storm, scale, filling, tunnel, tls, memory, egress, files, node, image, neighbour" ;;
     esac
 done
 runsc=${SBX_RUNSC:-$(command -v runsc || true)}

@@ -78,9 +78,11 @@ what a sandbox uses: sandbox_stats|sandbox_stats_begin
     stats Stats stats stats
 sandboxes that are kept warm: runtime_keep_warm runtime_warm_stats
     keep_warm KeepWarm keepWarm keep_warm
+how many sandboxes start at once: runtime_set_max_starts runtime_max_starts
+    set_max_starts SetMaxStarts setMaxStarts set_max_starts
 events: queue_next
     queue Events events denials
-the doctor: runtime_check|runtime_check_begin report_finding
+the doctor: runtime_check|runtime_check_begin report_finding report_json
     check Doctor doctor doctor
 the library's log: log_set_fd
     log_to LogTo logTo log_to

@@ -45,6 +45,12 @@ int main(void) {
         CHECK(finding.status >= SBX_FINDING_OK && finding.status <= SBX_FINDING_MISSING);
         CHECK(finding.detail != NULL && finding.remedy != NULL);
     }
+    /* The same for programs. */
+    const char *json = sbx_report_json(report);
+    CHECK(json != NULL && json[0] == '{' && strchr(json, '\n') == NULL && strstr(json, "\"findings\":[") != NULL);
+    CHECK(strstr(json, sbx_report_usable(report) ? "\"usable\":true" : "\"usable\":false") != NULL);
+    CHECK(strstr(json, finding.name) != NULL && strstr(json, sbx_version()) != NULL);
+    CHECK(sbx_report_json(NULL) == NULL);
     const char *last = finding.name;
     CHECK(sbx_report_finding(report, (size_t)sbx_report_count(report), &finding) == SBX_ENOTFOUND);
     CHECK(sbx_report_finding(report, (size_t)-1, &finding) == SBX_ENOTFOUND && finding.name == last);

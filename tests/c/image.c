@@ -238,6 +238,8 @@ static void wrong_builds(sbx_runtime *runtime, sbx_queue *queue) {
     CHECK(sbx_config_new(&config, &error) == 0 && sbx_build_set_config(build, config) == 0);
     CHECK(sbx_config_set_name(config, "it") == 0 && sbx_build_set_config(build, config) == SBX_EINVALID);
     CHECK(sbx_build_set_timeout_ms(build, 0) == SBX_EINVALID && sbx_build_set_max_age_ms(build, -1) == SBX_EINVALID);
+    CHECK(sbx_build_set_max_bytes(build, 1) == 0 && sbx_build_set_max_bytes(build, 0) == SBX_EINVALID);
+    CHECK(sbx_build_set_max_bytes(NULL, 1) == SBX_EHANDLE);
     CHECK(sbx_build_set_output_fd(build, -1) == SBX_ESYSTEM);
     CHECK(operation == NULL);
     sbx_event event = SBX_EVENT_INIT;

@@ -23,6 +23,13 @@ int main(void) {
     CHECK(memchr(stats.last_miss, 0, sizeof stats.last_miss) != NULL);
     CHECK(sbx_runtime_keep_warm(NULL, config, 0, &error) == 0);
     CHECK(sbx_runtime_warm_stats(NULL, config, &stats, &error) == 0 && stats.wanted == 0);
+    int by_default = sbx_runtime_max_starts(NULL, &error);
+    CHECK(by_default >= 4 && by_default <= 256);
+    CHECK(sbx_runtime_set_max_starts((sbx_runtime *)config, 1, &error) == SBX_EHANDLE);
+    CHECK(sbx_runtime_max_starts((sbx_runtime *)config, &error) == SBX_EHANDLE);
+    CHECK(sbx_runtime_set_max_starts(NULL, 257, &error) == SBX_EINVALID && strstr(error.message, "257") != NULL);
+    CHECK(sbx_runtime_set_max_starts(NULL, 256, NULL) == 0 && sbx_runtime_max_starts(NULL, &error) == 256);
+    CHECK(sbx_runtime_set_max_starts(NULL, 0, &error) == 0 && sbx_runtime_max_starts(NULL, NULL) == by_default);
     sbx_config_free(config);
     sbx_config_free(bad);
     return 0;

@@ -19,7 +19,7 @@ const APPLETS: &[&str] =
     &["sh", "id", "cat", "ls", "echo", "sleep", "stat", "pwd", "touch", "env", "test", "true"];
 
 /// A tar archive in the making.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Tar(Vec<u8>);
 
 impl Tar {

@@ -4,6 +4,9 @@
 contain() {
     ip link set lo up
     mount -t tmpfs -o mode=1777 tmpfs /tmp
+    # For tests of full disks.
+    mkdir /tmp/small-disk
+    mount -t tmpfs -o mode=700,size=128m,nr_inodes=2000 tmpfs /tmp/small-disk
     mount -t tmpfs -o mode=755 tmpfs /run
     if [ -d /dev/shm ]; then
         mount -t tmpfs -o mode=1777 tmpfs /dev/shm

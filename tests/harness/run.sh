@@ -34,10 +34,12 @@ lane=${lane:-$runs}
 if [ "$contained" = true ]; then
     contain
     TMPDIR=/tmp
+    small_disk=/tmp/small-disk
     watched='/tmp /run /dev/shm'
     foreground=
 else
     TMPDIR=$work/tmp
+    small_disk=
     mkdir -p "$TMPDIR"
     watched=$TMPDIR
     # Ctrl-C must reach the test: there is no process 1 here whose death takes it along.
@@ -60,6 +62,13 @@ become() {
         fi
         limit=14400
         long=1
+    fi
+    if [ -n "$small_disk" ]; then
+        owner=0
+        if [ "$identity" = user ]; then
+            owner=$ordinary_uid
+        fi
+        chown "$owner" "$small_disk"
     fi
     # What tests are told which run it is.
     told=$identity
@@ -86,7 +95,7 @@ execute() (
     exec </dev/null >"$log" 2>&1
     as "$identity" env -i PATH="$PATH" HOME=/ LANG=C.UTF-8 TMPDIR="$TMPDIR" RUST_BACKTRACE=1 \
         CI="${CI:-}" ${internet:+"SBX_TEST_INTERNET=$internet"} SBX_TEST_RUN="$told" SBX_RUNSC="$work/runsc" ${long:+"SBX_LONG=$long"} \
-        ${limits:+"SBX_TEST_LIMITS=$limits"} ${test_part:+"SBX_TEST_PART=$test_part"} \
+        ${small_disk:+"SBX_TEST_SMALL_DISK=$small_disk"} ${limits:+"SBX_TEST_LIMITS=$limits"} ${test_part:+"SBX_TEST_PART=$test_part"} \
         CARGO_MANIFEST_DIR="$work/checkout" LD_LIBRARY_PATH="$work/target/debug/deps" \
         timeout $foreground -k 10 "$limit" "$@"
 )
@@ -146,7 +155,7 @@ run_rust() {
     esac
     case $long:$rust_name in
         # These do more of the same when they are told to.
-        1:crowd | 1:lifetime | 1:storm) set -- "$@" --include-ignored ;;
+        1:crowd | 1:lifetime | 1:mixed | 1:storm) set -- "$@" --include-ignored ;;
         1:*) set -- "$@" --ignored ;;
     esac
     run_case "$rust_name" rust "$rust_program" "$@"

@@ -1,10 +1,11 @@
 #!/bin/sh
 # Frameworks on examples/integrations: sh tests/long/integrations.sh [NAME...]
 #
-# inspect_ai is its own conformance checks, unchanged; mcp and smolagents, which bring none, are tests of ours. Each runs
-# as an ordinary user on a release build (or on SBX_LIBRARY), in a network namespace of its own, with pinned versions of
-# the framework in a venv that is kept in target/integrations. What they need comes from Python's and Debian's package
-# registries. Prints "NAME: N passed of M", and fails if that isn't all.
+# inspect_ai is its own conformance checks, unchanged; jupyter is jupyter_kernel_test with ipykernel, and tests of ours; mcp,
+# smolagents, bash-tool and computesdk, which bring none, are tests of ours. Each runs as an ordinary user on a release
+# build (or on SBX_LIBRARY), in a network namespace of its own, with pinned versions of the framework that are kept in
+# target/integrations. What they need comes from the registries of Python, Node and Debian. Prints "NAME: N passed of M", and
+# fails if that isn't all.
 set -eu
 cd "$(dirname "$0")/../.."
 . tests/setup/say.sh
@@ -13,7 +14,7 @@ cd "$(dirname "$0")/../.."
 . tests/setup/runsc.sh
 
 [ "$(id -u)" = 0 ] || give_up "unpacking a Debian root needs root"
-[ $# != 0 ] || set -- inspect_ai mcp smolagents
+[ $# != 0 ] || set -- inspect_ai jupyter mcp smolagents bash-tool computesdk
 need_runsc
 need_packages mmdebstrap:mmdebstrap setpriv:util-linux ip:iproute2 /usr/bin/python3:python3
 need_packages "$(/usr/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')/ensurepip/__init__.py:python3-venv"
@@ -61,6 +62,23 @@ venv() {
     "$venv/bin/pip" install --quiet --no-deps --no-build-isolation --force-reinstall "$venv/source"
 }
 
+# typescript PACKAGE...: these from npm, and the package of integrations in TypeScript, compiled.
+typescript() {
+    need_packages node:nodejs npm:npm
+    packages=$kept/typescript
+    if [ "$(cat "$packages/what" 2>/dev/null)" != "$*" ]; then
+        say "installing $*"
+        rm -rf "$packages"
+        mkdir -p "$packages"
+        npm install --silent --no-audit --no-fund --no-save --prefix "$packages" "$@"
+        printf '%s\n' "$*" >"$packages/what"
+    fi
+    rm -rf "$packages/node_modules/libsbx" "$packages/source"
+    cp -r examples/node "$packages/node_modules/libsbx"
+    cp -r examples/integrations/typescript "$packages/source"
+    "$packages/node_modules/.bin/tsc" -p "$packages/source"
+}
+
 # Whatever directories lie above the checkout, that user gets to read these. The store of images wants a directory of
 # its user's own below one that everybody may write to.
 home=$(mktemp -d /var/tmp/sbx-integrations.XXXXXX)
@@ -102,6 +120,22 @@ print(f"{sys.argv[1]}: {whole - sum(int(count[each]) for each in ('failures', 'e
 END_OF_PROGRAM
 }
 
+# node_suite NAME VARIABLE=VALUE...: runs its tests with node, and says how many passed.
+node_suite() {
+    name=$1
+    shift
+    cp -r "$kept/typescript/node_modules" "$home/tests/typescript/"
+    mkdir "$home/tests/typescript/node_modules/libsbx-agents"
+    cp -r "$kept/typescript/source/package.json" "$kept/typescript/source/dist" \
+        "$home/tests/typescript/node_modules/libsbx-agents/"
+    report=$home/home/$name.tap
+    inside "$@" "$(command -v node)" --test --test-reporter=tap --test-reporter-destination="$report" \
+        --test-reporter=dot --test-reporter-destination=stdout "$home/tests/typescript/$name.test.js" || failed="$failed $name"
+    grep -A 30 'not ok' "$report" || :
+    rm -rf "$home/tests/typescript/node_modules"
+    awk -v name="$name" '/^# tests /{whole = $3} /^# pass /{passed = $3} END{printf "%s: %d passed of %d\n", name, passed, whole}' "$report"
+}
+
 for wanted in "$@"; do
     case $wanted in
         inspect_ai)
@@ -111,6 +145,10 @@ for wanted in "$@"; do
             venv inspect_ai inspect_ai==0.3.285 pytest==9.2.0 pytest-asyncio==1.5.0
             suite inspect_ai SBX_TEST_ROOT="$home/roots/tools.tar"
             ;;
+        jupyter)
+            venv jupyter jupyter_client==8.10.0 jupyter_kernel_test==0.7.0 ipykernel==7.4.0 pytest==9.2.0 pytest-asyncio==1.5.0
+            suite jupyter
+            ;;
         mcp)
             venv mcp mcp==2.3.0 pytest==9.2.0 pytest-asyncio==1.5.0
             suite mcp
@@ -118,6 +156,14 @@ for wanted in "$@"; do
         smolagents)
             venv smolagents smolagents==1.26.0 numpy==2.4.6 pillow==13.0.0 pytest==9.2.0
             suite smolagents
+            ;;
+        bash-tool | computesdk)
+            root tools adduser,procps,python3
+            cp "$roots/tools.tar" "$home/roots/tools.tar"
+            chmod 644 "$home/roots/tools.tar"
+            typescript ai@7.0.173 bash-tool@1.3.19 @computesdk/provider@2.1.5 zod@4.6.7 koffi@3.3.4 typescript@5.9.3 \
+                @types/node@20.19.0
+            node_suite "$wanted" INTEGRATION_ROOT="$home/roots/tools.tar"
             ;;
         *) give_up "there is no integration named $wanted" ;;
     esac

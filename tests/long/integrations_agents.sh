@@ -2,6 +2,7 @@
 # Frameworks of agents on their own tests, over examples/integrations: sh tests/long/integrations_agents.sh NAME...
 #
 # deepagents: langchain-tests' SandboxIntegrationTests. swe-rex: the tests of its runtime, from its source distribution.
+# openai-agents and harbor, which publish none: tests of ours, by their own calls. Harbor takes Python 3.12 or later.
 # Their versions are pinned below and installed below target/integrations. The tests run as an ordinary user in a network
 # namespace of their own, on a release build (or SBX_LIBRARY). The last line of each is "NAME: N passed of M".
 set -eu
@@ -11,7 +12,7 @@ cd "$(dirname "$0")/../.."
 . tests/setup/toolchains.sh
 . tests/setup/runsc.sh
 
-[ "$#" -gt 0 ] || set -- deepagents swe-rex
+[ "$#" -gt 0 ] || set -- deepagents swe-rex openai-agents harbor
 [ "$(id -u)" = 0 ] || give_up "running as another user needs root"
 need_runsc
 need_packages mmdebstrap:mmdebstrap setpriv:util-linux ip:iproute2 /usr/bin/python3:python3
@@ -35,6 +36,19 @@ chown "$nobody:$nobody" "$users_home"
 cp "$library" "$home/libsbx.so"
 cp "$SBX_RUNSC" "$home/runsc"
 
+python=/usr/bin/python3
+# newer_python: sets python to one of 3.12 or later that this system has, which that user gets to run.
+newer_python() {
+    for name in python3 python3.12 python3.13 python3.14; do
+        found=$(command -v "$name") || continue
+        prefix=$("$found" -c 'import sys; print(sys.base_prefix if sys.version_info >= (3, 12) else "")') || continue
+        [ -n "$prefix" ] || continue
+        python=$prefix/bin/python3
+        return 0
+    done
+    give_up "harbor takes Python 3.12 or later, and there is none"
+}
+
 # installed NAME REQUIREMENT...: a venv with these and no others.
 installed() {
     [ ! -e "$kept/$1/done" ] || return 0
@@ -43,7 +57,7 @@ installed() {
         shift
         say "installing" "$@"
         rm -rf "${kept:?}/$name"
-        /usr/bin/python3 -m venv "$kept/$name"
+        "$python" -m venv "$kept/$name"
         "$kept/$name/bin/pip" install --quiet "$@"
         touch "$kept/$name/done"
     )
@@ -69,14 +83,20 @@ tested() {
     name=$1
     shift
     cp -r examples/python/libsbx "$kept/$name"/lib/python3*/site-packages/. "$home/$name/"
+    runs=$python libraries=
+    if [ "$python" != /usr/bin/python3 ]; then
+        cp -r "${python%/bin/*}" "$home/$name-python"
+        runs=$home/$name-python/bin/python3 libraries=$home/$name-python/lib
+        chmod -R a+rX "$home/$name-python"
+    fi
     chmod -R a+rX "$home/$name"
     status=0
     # shellcheck disable=SC2016 # the shell inside expands it
     (cd "$users_home" && unshare --net sh -c 'ip link set lo up && exec "$@"' sh \
         setpriv --reuid "$nobody" --regid "$nobody" --clear-groups --bounding-set=-all --inh-caps=-all \
         env -i PATH=/usr/local/bin:/usr/bin:/bin HOME="$users_home" LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 \
-        PYTHONPATH="$home/$name" SBX_LIBRARY="$home/libsbx.so" SBX_RUNSC="$home/runsc" INTEGRATION_ROOT="$home/python.tar" \
-        timeout 900 /usr/bin/python3 -m pytest -q --tb=short -p no:cacheprovider --junit-xml="$users_home/$name.xml" \
+        PYTHONPATH="$home/$name" LD_LIBRARY_PATH="$libraries" SBX_LIBRARY="$home/libsbx.so" SBX_RUNSC="$home/runsc" INTEGRATION_ROOT="$home/python.tar" \
+        timeout 900 "$runs" -m pytest -q --tb=short -p no:cacheprovider --junit-xml="$users_home/$name.xml" \
         "$@") || status=$?
     python3 - "$name" "$users_home/$name.xml" <<'END'
 import sys, xml.etree.ElementTree as tree
@@ -110,6 +130,25 @@ for wanted in "$@"; do
             touch "$home/swe-rex/rextests/__init__.py"
             tested swe-rex -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=session \
                 -o asyncio_default_test_loop_scope=session "$home/swe-rex/rextests"
+            ;;
+        openai-agents)
+            installed openai-agents openai-agents==0.24.0 pytest==9.2.0 pytest-asyncio==1.5.0
+            python_root
+            cp target/roots/python.tar "$home/python.tar"
+            chmod 644 "$home/python.tar"
+            cp examples/integrations/openai-agents/*.py tests/long/integrations/openai-agents/*.py "$home/openai-agents"
+            tested openai-agents -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=module \
+                -o asyncio_default_test_loop_scope=module "$home/openai-agents/test_session.py"
+            ;;
+        harbor)
+            newer_python
+            installed harbor harbor==0.26.0 pytest==9.2.0 pytest-asyncio==1.5.0
+            python_root
+            cp target/roots/python.tar "$home/python.tar"
+            chmod 644 "$home/python.tar"
+            cp examples/integrations/harbor/*.py tests/long/integrations/harbor/*.py "$home/harbor"
+            tested harbor -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=module "$home/harbor/test_environment.py"
+            python=/usr/bin/python3
             ;;
         *) give_up "unknown integration $wanted" ;;
     esac

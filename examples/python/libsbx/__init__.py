@@ -28,7 +28,13 @@ from .streams import StreamReader as StreamReader, StreamType as StreamType, Str
 from .trust import ca_bundle as ca_bundle
 from .tunnels import Tunnel as Tunnel
 from .volume import Volume as Volume, VolumeInfo as VolumeInfo
-from .warm import WarmStats as WarmStats, keep_warm as keep_warm, warm_stats as warm_stats
+from .warm import (
+    WarmStats as WarmStats,
+    keep_warm as keep_warm,
+    max_starts as max_starts,
+    set_max_starts as set_max_starts,
+    warm_stats as warm_stats,
+)
 
 #: Whether the first encrypted tunnel sets REQUESTS_CA_BUNDLE, unless the environment says already whom to trust. With it,
 #: requests trusts every live sandbox of this process: tell them apart by verify=tunnel.ca_bundle().

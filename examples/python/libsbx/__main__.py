@@ -1,6 +1,6 @@
 """python3 -m libsbx: what this machine lacks for sandboxes, or one program in a sandbox of its own.
 
-    python3 -m libsbx doctor
+    python3 -m libsbx doctor [--json]
     python3 -m libsbx run [--image NAME] [--block-network] [--timeout SECONDS] ... -- COMMAND [ARGUMENT...]
 """
 
@@ -76,7 +76,8 @@ def _run(options: argparse.Namespace) -> int:
 def _main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m libsbx", description="gVisor sandboxes inside your own process")
     commands = parser.add_subparsers(dest="what", metavar="doctor | run")
-    commands.add_parser("doctor", help="what this machine lacks for sandboxes, and what to do about it")
+    check = commands.add_parser("doctor", help="what this machine lacks for sandboxes, and what to do about it")
+    check.add_argument("--json", action="store_true", help="one line of JSON, for programs")
     run = commands.add_parser("run", help="runs a program in a sandbox of its own, and exits with its code")
     run.add_argument("--image", help="an image of a registry, such as python:3.12; else the host's programs are shown")
     run.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
@@ -94,7 +95,7 @@ def _main() -> int:
         if options.what == "run":
             return _run(options)
         report = doctor()
-        print(report)
+        print(report.json if getattr(options, "json", False) else report)
         return 0 if report.usable else 1
     except Error as error:
         print(f"error: {error}", file=sys.stderr)

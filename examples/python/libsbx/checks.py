@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any
 
 from .abi import EINVALID, ESYSTEM
@@ -31,10 +31,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What the doctor found. `usable` is whether sandboxes can be created here."""
+    """What the doctor found. `usable` is whether sandboxes can be created here; `json` is all of it as one line of JSON, an
+    object with "version" (the library's), "usable" and "findings", objects with the fields of `Finding`."""
 
     usable: bool
     findings: tuple[Finding, ...]
+    json: str = field(default="", repr=False, compare=False)
 
     def __str__(self) -> str:
         lines = [f"{each.status:8} {each.name}: {each.detail}" for each in self.findings]
@@ -55,7 +57,8 @@ async def _doctor() -> Report:
             said = filled("report_finding", "finding", report, index)
             texts = (decoded(text) or "" for text in (said.name, said.detail, said.remedy))
             findings.append(Finding(_STATUS[said.status] or "", *texts))
-        return Report(library.sbx_report_usable(report) == 1, tuple(findings))
+        usable = library.sbx_report_usable(report) == 1
+        return Report(usable, tuple(findings), decoded(library.sbx_report_json(report)) or "")
     finally:
         library.sbx_report_free(report)
 

@@ -33,7 +33,7 @@ _FORMATS = dict(
 _INSTEAD = "write it with run_commands() or dockerfile_commands(), or build it elsewhere and use from_registry() or from_path()"
 _NOT_HERE = (
     "run_function pip_install_from_pyproject pip_install_private_repos poetry_install_from_file uv_sync micromamba_install "
-    "add_local_python_source imports micromamba from_gcp_artifact_registry from_aws_ecr"
+    "imports micromamba from_gcp_artifact_registry from_aws_ecr"
 ).split()
 #: What the library says of a step that failed without a network, and what to do in Python's words.
 _NO_NETWORK = "so its programs have no network"
@@ -337,6 +337,18 @@ class Image:
         place = recipe.remote("remote_path", remote_path).rstrip("/") + "/"
         layer = recipe.copy(".", place, path, recipe.ignored(str(path), ignore))
         return self._built(f"{self._what} with {path.name!r}", self, layer)
+
+    def add_local_python_source(self, *modules: str, copy: bool = False, ignore: Ignore | None = None) -> Image:
+        """Copies modules that this program can import to /root, where PYTHONPATH finds them: of a package its .py files, or
+        all but what `ignore` says. They are a part of the image whatever `copy` is."""
+        image = self
+        for name in recipe.flat("modules", modules):
+            directories, file = recipe.module(name)
+            for directory in directories:
+                ignored = (lambda path: path.suffix != ".py") if ignore is None else ignore
+                image = image.add_local_dir(directory, f"/root/{name}", ignore=ignored)
+            image = image if file is None else image.add_local_file(file, "/root/")
+        return image._then("add_local_python_source()", 'ENV PYTHONPATH="/root${PYTHONPATH:+:$PYTHONPATH}"\n')
 
     @staticmethod
     def _built(what: str, base: Image | None, layer: Layer) -> Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from typing import Any, Callable, Iterable, Mapping, Sequence, Union
 
 from .arguments import PATH, items, pairs, refuse, services
 from .config import Secret
-from .exception import InvalidError, UnimplementedError
+from .exception import InvalidError, NotFoundError, UnimplementedError
 from .native import Draft
 from .policy import draft_policy
 
@@ -190,6 +191,20 @@ def remote(name: str, value: Any) -> str:
     if not isinstance(text, str) or not text:
         refuse(name, "a path in the image", value)
     return text
+
+
+def module(name: str) -> tuple[list[str], str | None]:
+    """The directories of a package of this program's, or the file of a module."""
+    if not name.isidentifier():
+        refuse("modules", "names of modules, without a dot", name)
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        raise NotFoundError(f"modules: there is no module {name!r} here")
+    if spec.submodule_search_locations:
+        return list(spec.submodule_search_locations), None
+    if not (spec.origin or "").endswith(".py"):
+        raise InvalidError(f"modules: {name!r} has no source")
+    return [], spec.origin
 
 
 def ignored(directory: str, ignore: Ignore) -> list[str]:

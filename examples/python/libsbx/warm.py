@@ -61,5 +61,16 @@ async def _warm_stats(*args: str, **settings: Any) -> WarmStats:
     return WarmStats(**{**values, **texts})
 
 
+def set_max_starts(count: int) -> None:
+    """Has at most `count` sandboxes start at once, up to 256; 0 is the default. Sandbox.create() beyond that waits for its
+    turn, in the order of the calls, unless it takes a sandbox that was kept warm."""
+    call("runtime_set_max_starts", None, whole("count", count, 0, 256))
+
+
+def max_starts() -> int:
+    """How many sandboxes start at once at most."""
+    return call("runtime_max_starts", None)
+
+
 keep_warm = Method(_keep_warm)
 warm_stats = Method(_warm_stats)

@@ -13,6 +13,8 @@ use crate::error::Result;
 pub(super) struct Parsed {
     pub(super) line: usize,
     pub(super) text: String,
+    /// The character that escapes in it.
+    pub(super) escape: char,
     pub(super) instruction: Instruction,
 }
 
@@ -62,7 +64,7 @@ pub(super) fn parse(line: &Line, escape: char, warnings: &mut Vec<String>) -> Re
     let mut reader = Reader { line, keyword: &keyword, flags, rest, escape, warnings };
     let Some(instruction) = reader.instruction()? else { return Ok(None) };
     let text = format!("{keyword} {}", line.rest);
-    Ok(Some(Parsed { line: line.number, text, instruction }))
+    Ok(Some(Parsed { line: line.number, text, escape, instruction }))
 }
 
 struct Reader<'a> {
@@ -101,7 +103,8 @@ impl Reader<'_> {
                 );
             }
             "ONBUILD" => {
-                let remedy = "write it into the Dockerfiles that are built on this image";
+                let remedy = "a base image's are done, and none can be added: write it into the Dockerfiles that are built on this \
+                              image";
                 return Err(self.unsupported(&format!("isn't supported: {remedy}")));
             }
             _ => {

@@ -10,7 +10,7 @@ use crate::error::{Code, Error, Result};
 const MAX_TEXT_BYTES: usize = 1024 * 1024;
 /// The longest instruction, with its continuation lines and here-documents.
 pub(super) const MAX_LINE_BYTES: usize = MAX_WORD_BYTES;
-const MAX_INSTRUCTIONS: usize = 1000;
+pub(super) const MAX_INSTRUCTIONS: usize = 1000;
 const MAX_DOCUMENTS: usize = 100;
 
 /// An instruction in one line.

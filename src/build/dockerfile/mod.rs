@@ -2,6 +2,7 @@
 //!
 //! One stage, whose instructions are FROM, RUN, COPY, ADD, ENV, ARG, WORKDIR, USER, CMD, ENTRYPOINT, EXPOSE, LABEL, SHELL and
 //! STOPSIGNAL. What is left out is refused by name, or where it has no effect on the image it is ignored with a warning.
+//! The base's own instructions for builds on it (ONBUILD) come first ([`Dockerfile::with_triggers`]).
 //!
 //! It is read in two steps, since variables can have values from the base image's environment: [`Dockerfile::parse`], and
 //! when the base is known [`Dockerfile::resolve`].
@@ -26,10 +27,19 @@ use resolve::Unresolved;
 use crate::error::{Code, Error, Result};
 use crate::image::ImageConfig;
 
+/// How many instructions a base image may have for the builds on it: as many as a Dockerfile.
+const MAX_TRIGGERS: usize = lines::MAX_INSTRUCTIONS;
+/// How much of one an error shows.
+const MAX_SHOWN_TRIGGER: usize = 120;
+
 /// A Dockerfile that was read. The values of its variables are still missing.
 #[derive(Clone, Debug)]
 pub(crate) struct Dockerfile {
     base: Base,
+    /// The line of FROM.
+    base_line: usize,
+    /// The names that an ARG has.
+    declared: Vec<String>,
     steps: Unresolved,
 }
 
@@ -45,12 +55,15 @@ impl Dockerfile {
         }
         let mut global = platform();
         let mut left = resolve::MAX_EXPANDED_BYTES;
-        let mut base = None;
+        let (mut base, mut base_line) = (None, 0);
         let mut declared: Vec<String> = Vec::new();
         let mut steps = Vec::new();
         for each in parsed {
             match (&each.instruction, &base) {
-                (Instruction::From(name), None) => base = Some(base_image(each.line, name, escape, &global)?),
+                (Instruction::From(name), None) => {
+                    base = Some(base_image(each.line, name, escape, &global)?);
+                    base_line = each.line;
+                }
                 (Instruction::From(_), Some(_)) => {
                     let text = format!(
                         "{}: a second stage isn't supported: build the first one as an image of its own, or copy its \
@@ -93,10 +106,47 @@ impl Dockerfile {
                 "the Dockerfile has no FROM: its first instruction must be FROM IMAGE",
             ));
         };
-        for name in passed.keys().filter(|name| !declared.contains(name) && !resolve::is_proxy(name)) {
-            warnings.push(format!("the build argument {name} is not used: the Dockerfile has no ARG {name}"));
+        Ok(Self { base, base_line, declared, steps: Unresolved { passed, global, parsed: steps, warnings } })
+    }
+
+    /// The same, begun with the instructions that the base image has for builds on it (ONBUILD). They count as written in the
+    /// line of FROM.
+    pub(crate) fn with_triggers(&self, triggers: &[String]) -> Result<Self> {
+        let line = self.base_line;
+        if triggers.len() > MAX_TRIGGERS {
+            let text = format!(
+                "FROM: the base image has {} ONBUILD instructions, limit {MAX_TRIGGERS}",
+                triggers.len()
+            );
+            return Err(at(line, text).with_code(Code::Limit));
         }
-        Ok(Self { base, steps: Unresolved { escape, passed, global, parsed: steps, warnings } })
+        let mut with = self.clone();
+        let mut parsed = Vec::with_capacity(triggers.len());
+        for trigger in triggers {
+            let named = |error: Error| {
+                let shown: String = trigger.chars().take(MAX_SHOWN_TRIGGER).collect();
+                error.context(format!("Dockerfile line {line}: the base image's ONBUILD {shown}"))
+            };
+            let (escape, lines) = lines::read(trigger).map_err(named)?;
+            let [instruction] = &lines[..] else {
+                return Err(named(Error::invalid("must be one instruction")));
+            };
+            let mut read =
+                instruction::parse(instruction, escape, &mut with.steps.warnings).map_err(named)?;
+            if let Some(read) = &mut read {
+                if matches!(read.instruction, Instruction::From(_)) {
+                    return Err(named(unsupported(line, "FROM can't be a trigger")));
+                }
+                if let Instruction::Arg(args) = &read.instruction {
+                    with.declared.extend(args.iter().map(|(name, _)| name.clone()));
+                }
+                read.line = line;
+                read.text.insert_str(0, "ONBUILD ");
+            }
+            parsed.extend(read);
+        }
+        with.steps.parsed.splice(..0, parsed);
+        Ok(with)
     }
 
     /// What it is made upon.
@@ -114,7 +164,13 @@ impl Dockerfile {
 
     /// Replaces the variables, now that the base image's settings are known.
     pub(crate) fn resolve(&self, base: &ImageConfig) -> Result<Recipe> {
-        resolve::resolve(&self.steps, base)
+        let mut recipe = resolve::resolve(&self.steps, base)?;
+        let is_unused = |name: &&String| !self.declared.contains(name) && !resolve::is_proxy(name);
+        for name in self.steps.passed.keys().filter(is_unused) {
+            let text = format!("the build argument {name} is not used: the Dockerfile has no ARG {name}");
+            recipe.warnings.push(text);
+        }
+        Ok(recipe)
     }
 }
 

@@ -27,7 +27,6 @@ pub(super) fn is_proxy(name: &str) -> bool {
 /// What was read, and what variables are replaced by.
 #[derive(Clone, Debug)]
 pub(super) struct Unresolved {
-    pub(super) escape: char,
     /// The build arguments that are passed, the last of a name.
     pub(super) passed: BTreeMap<String, String>,
     /// What ARG sets before FROM.
@@ -146,7 +145,7 @@ impl State<'_> {
             let arg = || self.args.iter().find(|(arg, _)| arg == name).map(|(_, value)| value);
             self.env.get(name).or_else(arg).cloned()
         };
-        let expanded = words::expand(text, self.file.escape, &value)
+        let expanded = words::expand(text, parsed.escape, &value)
             .map_err(|why| at(parsed.line, format!("{}: {why}", parsed.text)))?;
         self.charge(parsed, expanded.len())?;
         Ok(expanded)

@@ -1,3 +1,5 @@
+//! What Dockerfiles say, and what is refused. One file: the tests share how they read one, and nothing else.
+
 use super::*;
 
 fn arguments(args: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -497,4 +499,33 @@ fn a_shell_is_the_images() {
     };
     let argv: Vec<Vec<String>> = recipe.steps.iter().map(argv).collect();
     assert_eq!(argv, [vec!["/bin/bash", "-c", "x"], Vec::new(), vec!["/bin/sh", "y"]]);
+}
+
+#[test]
+fn the_triggers_of_a_base_come_first() {
+    let file = Dockerfile::parse("# a comment\nFROM a\nRUN own $A\n", &arguments(&[("A", "1")])).unwrap();
+    let triggers = |texts: &[&str]| {
+        let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+        file.with_triggers(&texts)
+    };
+    let with = triggers(&["ARG A", "COPY --from=named . /srv", "RUN first", "MAINTAINER somebody"]).unwrap();
+    assert_eq!(with.contexts().collect::<Vec<_>>(), ["named"]);
+    let recipe = with.resolve(&ImageConfig::default()).unwrap();
+    let texts: Vec<(usize, &str)> = recipe.steps.iter().map(|step| (step.line, &step.text[..])).collect();
+    assert_eq!(texts, [(2, "ONBUILD COPY --from=named . /srv"), (2, "ONBUILD RUN first"), (3, "RUN own $A")]);
+    let StepKind::Run(run) = &recipe.steps[2].kind else { panic!("{recipe:?}") };
+    assert_eq!(run.args, pairs(&[("A", "1")]));
+    assert!(recipe.warnings.len() == 1 && recipe.warnings[0].contains("MAINTAINER"), "{:?}", recipe.warnings);
+    for (bad, code) in [
+        ("FROM b", Code::Unsupported),
+        ("ONBUILD RUN x", Code::Unsupported),
+        ("x", Code::Invalid),
+        ("", Code::Invalid),
+        ("RUN a\nRUN b", Code::Invalid),
+    ] {
+        let error = triggers(&["RUN x", bad]).unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+        assert!(error.message().starts_with("Dockerfile line 2: the base image's ONBUILD"), "{error}");
+    }
+    assert_eq!(triggers(&["RUN x"; MAX_TRIGGERS + 1]).unwrap_err().code(), Code::Limit);
 }

@@ -20,6 +20,7 @@ fn healthy() -> Host {
             z = "0".repeat(32)
         )),
         nofile: (65536, 65536),
+        images: Images::In("/x/images".into()),
         ..Host::default()
     }
 }
@@ -31,6 +32,7 @@ fn tried() -> LiveProbe {
         user_namespace: fine,
         user_mapping: fine,
         namespaces: Some(Ok(())),
+        mounts: Some(Ok(())),
         veth: fine,
         nf_tables: fine,
         tproxy: fine,
@@ -68,7 +70,8 @@ fn settings_are_found_with_their_remedy() {
     use Status::{Limited, Missing, Ok as Fine};
     type Change = fn(&mut Host);
     let cases: &[(Change, &str, Status, &str, &str)] = &[
-        (|host| host.release = "5.15.0".into(), "kernel", Missing, "5.15.0", "6.1"),
+        (|host| host.release = "5.10.0-32-amd64".into(), "kernel", Missing, "5.10.0", "6.1"),
+        (|host| host.release = "5.14.0-503.el9".into(), "kernel", Limited, "5.14.0-503.el9: older", ""),
         (|host| host.release = "odd".into(), "kernel", Limited, "odd", ""),
         (
             |host| host.max_user_namespaces = Some("0\n".into()),
@@ -103,7 +106,7 @@ fn settings_are_found_with_their_remedy() {
             "seccomp",
             Limited,
             "docker",
-            "--security-opt seccomp=unconfined",
+            "seccomp=seccomp.json",
         ),
         (|host| host.modules.clear(), "veth", Limited, "no trace", "modprobe veth"),
         (|host| host.modules.clear(), "nf_tables", Limited, "no trace", "modprobe nf_tables"),
@@ -144,8 +147,8 @@ fn a_trial_decides_over_settings() {
     found(&host, Some(&tried()), "seccomp", Fine, "allows", "");
     let live = LiveProbe { user_namespace: refused, ..LiveProbe::default() };
     found(&host, Some(&live), "user_namespaces", Missing, "is 0", "unprivileged_userns_clone=1");
-    found(&healthy(), Some(&live), "user_namespaces", Missing, "not permitted", "seccomp=unconfined");
-    found(&host, Some(&live), "seccomp", Missing, "not permitted", "seccomp=unconfined");
+    found(&healthy(), Some(&live), "user_namespaces", Missing, "not permitted", "seccomp=seccomp.json");
+    found(&host, Some(&live), "seccomp", Missing, "not permitted", "seccomp=seccomp.json");
     for (step, setting) in [
         ("network namespace S", "max_net_namespaces"),
         ("mount namespace", "max_mnt_namespaces"),
@@ -207,9 +210,68 @@ fn what_this_process_can_not_pass_on() {
 
 #[test]
 fn a_runsc_that_can_not_start_images_is_a_limit() {
-    let error = Error::new(Code::RunscUnusable, "too old for images");
-    let host = Host { no_images: Some(error), ..healthy() };
-    found(&host, Some(&tried()), "runsc", Status::Limited, "too old for images", "images only");
+    let with = |images| Host { images, ..healthy() };
+    let old = with(Images::TooOld("too old for images".into()));
+    found(&old, Some(&tried()), "images", Status::Limited, "too old for images", "without an image");
+    found(&old, Some(&tried()), "runsc", Status::Ok, "release-x", "");
+    let read_only = with(Images::ReadOnly("/x/images".into(), libc::EROFS));
+    found(&read_only, Some(&tried()), "images", Status::Limited, "/x/images: Read-only", "XDG_CACHE_HOME");
+    let noexec = with(Images::NoExec("/x/images".into()));
+    found(&noexec, Some(&tried()), "images", Status::Limited, "noexec", "--tmpfs");
+    let nowhere = with(Images::Nowhere("no HOME".into()));
+    found(&nowhere, Some(&tried()), "images", Status::Limited, "no HOME", "image_directory");
+    found(&with(Images::Unknown), None, "images", Status::Limited, "no runsc", "");
+}
+
+#[test]
+fn mounts_that_are_refused_are_missing() {
+    use Status::{Limited, Missing};
+    let with = |errno| LiveProbe { mounts: Some(Err(("/proc".into(), errno))), ..tried() };
+    let docker = Host { place: Place::Docker, ..healthy() };
+    found(&docker, Some(&with(libc::EPERM)), "mounts", Missing, "/proc: the kernel refused", "seccomp.json");
+    let filtered = Host { self_status: "Seccomp:\t2\n".into(), ..healthy() };
+    found(&filtered, Some(&with(libc::EPERM)), "seccomp", Limited, "`mounts`", "");
+    found(&healthy(), Some(&with(libc::ENOSYS)), "mounts", Missing, "openat2", "DynamicUser=");
+    let old = Host { release: "5.10.0".into(), ..healthy() };
+    found(&old, Some(&with(libc::ENOSYS)), "mounts", Missing, "not implemented", "`kernel` first");
+    found(&healthy(), None, "mounts", Limited, "not tried", "");
+}
+
+#[test]
+fn the_remedy_is_the_places_own() {
+    use Status::{Limited, Missing, Ok as Fine};
+    let live = LiveProbe { user_namespace: Some(Err(libc::EPERM)), ..LiveProbe::default() };
+    let at = |place| Host {
+        place,
+        self_status: "Seccomp:\t2\n".into(),
+        self_mounts: "proc /proc/sys proc ro,nosuid 0 0\n".into(),
+        limits: Possible { refusal: Some("not writable".into()), ..Possible::default() },
+        ..healthy()
+    };
+    for (place, name, filter, proc_sys, groups) in [
+        (Place::Docker, "docker", "--security-opt seccomp=seccomp.json", "systempaths", "watchdog"),
+        (Place::Podman, "podman", "podman run --security-opt seccomp", "unmask=ALL", "watchdog"),
+        (Place::Kubernetes, "Kubernetes", "type: Localhost", "procMount", "watchdog"),
+        (Place::Service, "service", "RestrictNamespaces=", "ProtectKernelTunables=", ""),
+    ] {
+        found(&at(place), Some(&live), "place", Fine, name, "");
+        found(&at(place), Some(&live), "seccomp", Missing, "a filter", filter);
+        found(&at(place), Some(&live), "user_namespaces", Missing, "refused", filter);
+        found(&at(place), Some(&live), "proc_sys", Limited, "read-only", proc_sys);
+        found(&at(place), Some(&live), "cgroups", Limited, "not writable", groups);
+    }
+    found(&at(Place::Wsl(1)), None, "place", Missing, "WSL 1", "wsl --set-version");
+    found(&at(Place::Wsl(2)), None, "place", Fine, "WSL 2", "");
+}
+
+#[test]
+fn a_store_is_looked_for_from_the_directory_upwards() {
+    let here = std::env::temp_dir();
+    assert!(matches!(store(&here.join("not/there")), Images::In(path) if path.ends_with("not/there")));
+    assert!(matches!(
+        store(Path::new("/proc/self/status/x")),
+        Images::ReadOnly(_, libc::EACCES | libc::ENOTDIR)
+    ));
 }
 
 #[test]
@@ -234,9 +296,9 @@ fn runsc_and_architecture() {
 #[test]
 fn this_host() {
     let missing = Error::new(Code::RunscMissing, "not looked for");
-    let report = examine(Err(&missing), None);
+    let report = examine(Err(&missing), &Ok("/x".into()), &Environment::default(), None);
     let text = report.to_string();
-    assert_eq!(report.findings().len(), 16);
+    assert_eq!(report.findings().len(), 19);
     for finding in report.findings() {
         assert!(text.contains(finding.name) && !finding.detail.is_empty(), "{finding:?}");
     }

@@ -117,6 +117,45 @@ fn a_flood_of_questions_that_are_answered_at_once_wakes_a_connection_once_a_turn
 }
 
 #[test]
+fn connections_far_beyond_the_rate_wait_only_while_another_sandbox_is_served() {
+    let mut rig = Rig::new(Settings { new_flows_per_second: Some(1), ..Settings::default() });
+    let service = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let (relay, service) = (listener.local_addr().unwrap(), service.local_addr().unwrap());
+    let Egress { cx, listeners, .. } = &mut rig.egress;
+    listeners.add(cx, &mut rig.reactor, SANDBOX, listener, Some(service));
+    let other = crate::reactor::Slab::new(crate::reactor::Kind(1)).insert(());
+    let connect =
+        |count: usize| -> Vec<_> { (0..count).map(|_| TcpStream::connect(relay).unwrap()).collect() };
+    let reset = |clients: &[TcpStream]| {
+        let fails = |client: &&TcpStream| {
+            client.set_nonblocking(true).unwrap();
+            !client.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+        };
+        clients.iter().filter(fails).count()
+    };
+    // One goes on, and all others are reset without a pause.
+    let alone = connect(100);
+    let begin = Instant::now();
+    while reset(&alone) < 99 {
+        rig.turn();
+        assert!(begin.elapsed() < Duration::from_secs(30));
+    }
+    rig.reactor.join(other, SANDBOX + 1);
+    rig.reactor.reschedule(other);
+    rig.reactor.turn(None).unwrap();
+    while rig.reactor.next().is_some() {}
+    let clients = connect(100);
+    let begin = Instant::now();
+    while reset(&clients) < 99 {
+        rig.turn();
+        let most = 2 * RESETS + begin.elapsed().as_millis() as usize * RESETS / 10;
+        assert!(reset(&clients) <= most, "{} of {most}", reset(&clients));
+        assert!(begin.elapsed() < Duration::from_secs(30));
+    }
+}
+
+#[test]
 fn questions_beyond_the_rate_wait_and_are_answered_later() {
     let mut rig = Rig::new(Settings::default());
     let begin = Instant::now();

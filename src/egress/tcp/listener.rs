@@ -24,6 +24,9 @@ use crate::topology::GATEWAY;
 /// How long a listener pauses when the process has no descriptor for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a listener pauses when its sandbox connects much faster than it may.
+const RATE_PAUSE: Duration = Duration::from_millis(10);
+
 /// A full queue would leave the sandbox waiting; at every limit connections are taken and reset.
 const BACKLOG: i32 = 4096;
 
@@ -163,6 +166,15 @@ impl Listeners {
             // The errors of a connection that was over before it was accepted: see accept(2).
             Err(_) => Accept::Aborted,
         }
+    }
+
+    /// Leaves a sandbox's connections in the listener's queue for a moment.
+    pub(in crate::egress) fn slow_down(&mut self, reactor: &mut Reactor, key: Key) {
+        let Some(listener) = self.listeners.get_mut(key) else {
+            debug_assert!(false, "a listener that was just accepted from is there");
+            return;
+        };
+        reactor.rearm(&mut listener.pause, key, Some(reactor.now() + RATE_PAUSE));
     }
 
     /// Closes a sandbox's listeners.

@@ -1,17 +1,17 @@
 //! Encrypted tunnels.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::process::{Command as Process, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 
 use super::rig::{
-    Rig, accept, client_config, connect, echo, noise, on_loopback, read_all, reset, server, tls_client,
-    wait_until, write_in_background,
+    Rig, accept, client_config, connect, echo, noise, on_loopback, read_all, reset, roots, server,
+    tls_client, wait_until, write_in_background,
 };
 use crate::tunnel::Security;
 
@@ -248,6 +248,104 @@ fn openssl_agrees() {
         client.wait().unwrap();
     }
     std::fs::remove_file(ca).unwrap();
+    rig.finish();
+}
+
+/// Connects once more with a client's configuration, and sends and gets a byte, so that a ticket has come.
+fn handshake(config: &Arc<ClientConfig>, tunnel: SocketAddr) -> (HandshakeKind, bool) {
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut connection = ClientConnection::new(Arc::clone(config), name).unwrap();
+    let early = connection.early_data().is_some();
+    let mut socket = connect(tunnel);
+    while connection.is_handshaking() {
+        connection.complete_io(&mut socket).unwrap();
+    }
+    let kind = connection.handshake_kind().unwrap();
+    let mut client = StreamOwned::new(connection, socket);
+    client.write_all(b"k").unwrap();
+    client.read_exact(&mut [0]).unwrap();
+    client.conn.send_close_notify();
+    client.flush().unwrap();
+    assert_eq!(read_all(&mut client), b"");
+    (kind, early)
+}
+
+#[test]
+fn a_session_is_resumed_by_the_sandbox_that_began_it_and_by_no_other() {
+    let (rig, other) = (Rig::new(on_loopback()), Rig::new(on_loopback()));
+    // Both have the same certificate, as if it were the host's own.
+    let identity = rig.identity.clone();
+    let server = echo().port();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots(identity.ca_pem()))
+            .with_no_client_auth();
+        config.enable_early_data = true;
+        let config = Arc::new(config);
+        let [ours, theirs] = [&rig, &other]
+            .map(|rig| rig.add(server, Security::Tls(identity.server_config(false).unwrap()), &[]));
+        assert_eq!(handshake(&config, ours), (HandshakeKind::Full, false), "{version:?}");
+        assert_eq!(handshake(&config, ours), (HandshakeKind::Resumed, false), "{version:?}");
+        assert_eq!(handshake(&config, ours), (HandshakeKind::Resumed, false), "{version:?}");
+        // The client offers what it has from the first, which has the same name.
+        assert_eq!(handshake(&config, theirs), (HandshakeKind::Full, false), "{version:?}");
+        assert_eq!(handshake(&config, theirs), (HandshakeKind::Resumed, false), "{version:?}");
+    }
+    rig.finish();
+    other.finish();
+}
+
+#[test]
+fn openssl_resumes_a_session_and_finds_early_data_off() {
+    if Process::new("openssl").arg("version").stdout(Stdio::null()).status().is_err() {
+        return;
+    }
+    let rig = Rig::new(on_loopback());
+    let tunnel = rig.tls(echo());
+    let path = |name: &str| std::env::temp_dir().join(format!("sbx-test-{name}-{}.pem", std::process::id()));
+    let (ca, session) = (path("resumption-ca"), path("session"));
+    std::fs::write(&ca, rig.identity.ca_pem()).unwrap();
+    for version in ["-tls1_2", "-tls1_3"] {
+        let connect = |more: &str| {
+            let mut client = Process::new("openssl")
+                .args(["s_client", "-verify_return_error", "-verify_ip", "127.0.0.1", version])
+                .args(["-connect", &tunnel.to_string(), "-CAfile"])
+                .arg(&ca)
+                .arg(more)
+                .arg(&session)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            // The echo comes behind the ticket of TLS 1.3. The client leaves when its input ends.
+            let mut input = client.stdin.take().unwrap();
+            input.write_all(b"all is here\n").unwrap();
+            let mut output = client.stdout.take().unwrap();
+            let (mut said, mut part) = (Vec::new(), [0; 4096]);
+            while !said.windows(11).any(|window| window == b"all is here") {
+                let count = output.read(&mut part).unwrap();
+                assert!(count > 0, "{}", String::from_utf8_lossy(&said));
+                said.extend_from_slice(&part[..count]);
+            }
+            drop(input);
+            assert!(client.wait().unwrap().success());
+            String::from_utf8_lossy(&said).into_owned()
+        };
+        let said = connect("-sess_out");
+        assert!(said.contains("\nNew, TLSv1"), "{version}: {said}");
+        let said = connect("-sess_in");
+        assert!(said.contains("\nReused, TLSv1"), "{version}: {said}");
+        assert!(
+            !said.contains("Max Early Data: ") || said.contains("Max Early Data: 0\n"),
+            "{version}: {said}"
+        );
+    }
+    std::fs::remove_file(ca).unwrap();
+    std::fs::remove_file(session).unwrap();
     rig.finish();
 }
 

@@ -4,6 +4,7 @@
 //! v1/images/<64 hex digits>.erofs   an image, mode 0400
 //! v1/images/<64 hex digits>.json    its record; modified when the image was last used
 //! v1/tags.json                      which name stands for which image
+//! v1/tags.next.json                 the same with one tag more, while the image of that is published
 //! v1/steps.json                     which image a build's step has made
 //! v1/tmp/                           what is being written; locked by its process
 //! v1/lock                           held while something is published, tagged or removed
@@ -11,7 +12,9 @@
 //!
 //! An image is there once its record is: both are written elsewhere, synchronised and renamed, the record last; and the
 //! record goes first when an image is removed. So a kill at any moment leaves the image or a file that nothing believes,
-//! which the next change of the store removes. Readers take no lock. `v1` is the format: another release's directory is
+//! which the next change of the store removes. An image that is published with a tag has it, or is not there: the tags are
+//! written before the record is, and take their place after it; where a kill comes between, the next change of the store does
+//! that. Readers take no lock. `v1` is the format: another release's directory is
 //! neither read nor removed.
 //!
 //! A file is checked when it is opened, and a sandbox gets the descriptor: it runs on when the image is removed, and the
@@ -111,6 +114,7 @@ impl Store {
         let store = Self { directories: Arc::new(Directories::open(directory)?) };
         // What another process is changing, it also cleans up.
         if let Some(lock) = store.directories.try_lock()? {
+            store.settle_tags()?;
             store.collect(&lock)?;
         }
         Ok(store)
@@ -151,27 +155,46 @@ impl Store {
         // Before the lock is taken: this may last.
         fsync(file.file()).context(what())?;
 
-        let lock = self.directories.lock()?;
-        // Its operation may have been given up meanwhile.
+        let lock = self.lock()?;
+        // Its operation may have been given up meanwhile. From here on it is done.
         cancelled(ended)?;
-        let images = self.directories.images.as_fd();
         if self.is_whole(id) {
             self.touch(id)?;
+            if let Some(tag) = tag {
+                self.change_tags(&lock, |tags| tags.set(tag, id).map(|()| true))?;
+            }
         } else {
-            renameat(&self.directories.temporary, file.name(), images, &file_name(id)[..]).context(what())?;
-            file.set_published();
-            fsync(images).context(what())?;
-            if let Err(cause) = self.directories.replace(&lock, images, &record_name(id), &record.write()) {
-                remove_file(images, &file_name(id))?;
+            // On a full disk this fails, and nothing has happened.
+            if let Some(tag) = tag {
+                self.prepare_tag(&lock, tag, id)?;
+            }
+            let linked = self.link(&lock, &mut file, &record);
+            // What was prepared takes its place now, or goes.
+            let settled = self.settle_tags();
+            linked?;
+            if let Err(cause) = settled {
+                self.unlink(id)?;
                 return Err(cause);
             }
         }
-        if let Some(tag) = tag {
-            cancelled(ended)?;
-            self.change_tags(&lock, |tags| tags.set(tag, id).map(|()| true))?;
-        }
         // Still under the lock, so that no other process has removed it.
         self.get(id)?.ok_or_else(|| error(format!("{}: it is not there", what())))
+    }
+
+    /// Gives an image's files their names, or none of them.
+    fn link(&self, lock: &Lock, file: &mut Temporary, record: &Record) -> Result<()> {
+        let id = record.id;
+        let what = || format!("publishing the image {id} in {:?}", self.directories.path());
+        let images = self.directories.images.as_fd();
+        renameat(&self.directories.temporary, file.name(), images, &file_name(id)[..]).context(what())?;
+        file.set_published();
+        let linked = fsync(images)
+            .context(what())
+            .and_then(|()| self.directories.replace(lock, images, &record_name(id), &record.write()));
+        if linked.is_err() {
+            remove_file(images, &file_name(id))?;
+        }
+        linked
     }
 
     /// The image of a name: a full reference that it was tagged with, its id, or at least 12 digits of that.
@@ -223,7 +246,7 @@ impl Store {
     /// Gives an image a tag, and takes it from the one that had it.
     pub(crate) fn tag(&self, id: ImageId, tag: &str) -> Result<()> {
         tags::check(tag)?;
-        let lock = self.directories.lock()?;
+        let lock = self.lock()?;
         if !self.is_whole(id) {
             return Err(Error::new(Code::NotFound, format!("image {id}: is not in the store")));
         }
@@ -237,7 +260,7 @@ impl Store {
 
     /// Notes that a build's step has made an image.
     pub(crate) fn set_step(&self, key: Digest, id: ImageId) -> Result<()> {
-        let lock = self.directories.lock()?;
+        let lock = self.lock()?;
         self.change_steps(&lock, |steps| {
             steps.set(key, id);
             true
@@ -246,7 +269,7 @@ impl Store {
 
     /// Removes a tag; the image stays. Whether there was one.
     pub(crate) fn untag(&self, tag: &str) -> Result<bool> {
-        let lock = self.directories.lock()?;
+        let lock = self.lock()?;
         let mut was_there = false;
         self.change_tags(&lock, |tags| {
             was_there = tags.remove(tag);
@@ -257,7 +280,7 @@ impl Store {
 
     /// Removes an image and its tags, also a damaged one. Whether it was there. Sandboxes that run on it aren't affected.
     pub(crate) fn remove(&self, id: ImageId) -> Result<bool> {
-        let lock = self.directories.lock()?;
+        let lock = self.lock()?;
         self.collect(&lock)?;
         let was_there =
             open_file(&self.directories.images, &record_name(id)).map_or(true, |found| found.is_some());
@@ -269,7 +292,7 @@ impl Store {
     /// than `max_bytes` on disk; of each kind those that weren't used for the longest time first.
     /// Sandboxes that run on a removed image aren't affected; they hold its space until they end.
     pub(crate) fn prune(&self, max_bytes: u64) -> Result<Pruned> {
-        let lock = self.directories.lock()?;
+        let lock = self.lock()?;
         self.collect(&lock)?;
         let mut images = self.list()?;
         images.sort_by_key(|image| image.is_intermediate());
@@ -333,6 +356,48 @@ impl Store {
             self.directories.replace(lock, self.directories.format.as_fd(), steps::FILE, &steps.write())?;
         }
         Ok(())
+    }
+
+    /// The lock. What a killed process has begun to tag is settled: this is before anything else changes the tags.
+    fn lock(&self) -> Result<Lock> {
+        let lock = self.directories.lock()?;
+        self.settle_tags()?;
+        Ok(lock)
+    }
+
+    /// Writes the tags with one more, for an image that is about to be published.
+    fn prepare_tag(&self, lock: &Lock, tag: &str, id: ImageId) -> Result<()> {
+        let mut next = self.tags()?;
+        next.set(tag, id)?;
+        self.directories.replace(lock, self.directories.format.as_fd(), tags::NEXT, &next.write())
+    }
+
+    /// Puts prepared tags in their place if the image that they add is there, and else removes them. Writes nothing, so a
+    /// full disk is no hindrance. Under the lock.
+    fn settle_tags(&self) -> Result<()> {
+        let format = &self.directories.format;
+        // What can't be read was written by no process of ours.
+        let next = match read_file(format, tags::NEXT, tags::MAX_BYTES) {
+            Ok(None) => return Ok(()),
+            Ok(Some((json, _))) => Tags::parse(&json),
+            Err(cause) => Err(cause),
+        };
+        let is_there = |next: &Tags| -> Result<bool> {
+            Ok(next.differing(&self.tags()?).iter().all(|id| self.is_whole(*id)))
+        };
+        match next.and_then(|next| is_there(&next)) {
+            Ok(true) => {
+                let what =
+                    || format!("writing {} in the image store {:?}", tags::FILE, self.directories.path());
+                renameat(format, tags::NEXT, format, tags::FILE).context(what())?;
+                fsync(format).context(what())
+            }
+            Ok(false) => remove_file(format, tags::NEXT),
+            Err(cause) => {
+                log::warn!("{cause}: {} is removed", tags::NEXT);
+                remove_file(format, tags::NEXT)
+            }
+        }
     }
 
     /// Removes images, their tags, and the steps that have made them. On a full disk the files still go: nothing can be

@@ -10,6 +10,8 @@ use crate::image::{Digest, error};
 
 /// The index's file.
 pub(super) const FILE: &str = "tags.json";
+/// The index with one tag more, until the image of that is published.
+pub(super) const NEXT: &str = "tags.next.json";
 /// The longest index that is read.
 pub(super) const MAX_BYTES: u64 = 32 * 1024 * 1024;
 /// The longest tag: a registry, a repository and a tag of the greatest length that registries allow.
@@ -91,6 +93,11 @@ impl Tags {
         let before = self.0.len();
         self.0.retain(|_, tag| tag.id != id);
         self.0.len() != before
+    }
+
+    /// The images of tags that others don't have, or have for another image.
+    pub(super) fn differing(&self, others: &Self) -> Vec<Digest> {
+        self.0.iter().filter(|(name, tag)| others.get(name) != Some(tag.id)).map(|(_, tag)| tag.id).collect()
     }
 
     /// An image's tags.

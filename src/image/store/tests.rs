@@ -412,6 +412,51 @@ const STORE_OF_CHILD: &str = "SBX_TEST_STORE";
 const FILE_SIZE_OF_CHILD: &str = "SBX_TEST_FILE_SIZE";
 const REMOVED_BY_CHILD: &str = "SBX_TEST_REMOVED";
 
+/// What a process that is killed between the two has left.
+#[test]
+fn a_tag_that_was_prepared_is_set_if_its_image_is_there() {
+    let next = |top: &Directory| top.path().join("v1").join(tags::NEXT);
+    for (is_there, change) in [true, false].into_iter().flat_map(|is_there| {
+        let changes: [fn(&Store); 4] = [
+            |store| assert!(!store.untag("none").unwrap()),
+            |store| store.tag(id(2), "other").unwrap(),
+            |store| drop(store.prune(u64::MAX).unwrap()),
+            |store| drop(Store::open(store.directories.path().parent().unwrap()).unwrap()),
+        ];
+        changes.map(|change| (is_there, change))
+    }) {
+        let top = Directory::new();
+        let store = Store::open(top.path()).unwrap();
+        publish(&store, 2, 4096, Some("a")).unwrap();
+        let mut prepared = store.tags().unwrap();
+        prepared.set("a", id(1)).unwrap();
+        publish(&store, 1, 4096, None).unwrap();
+        if !is_there {
+            store.remove(id(1)).unwrap();
+        }
+        fs::write(next(&top), prepared.write()).unwrap();
+        mode(&next(&top), 0o400);
+        change(&store);
+        assert!(!next(&top).exists());
+        assert_eq!(store.find("a").unwrap().unwrap().id(), if is_there { id(1) } else { id(2) });
+        // It isn't set again later.
+        assert!(store.untag("a").unwrap());
+        publish(&store, 3, 4096, Some("b")).unwrap();
+        assert!(store.find("a").unwrap().is_none());
+        assert_eq!(store.find("b").unwrap().unwrap().id(), id(3));
+    }
+    // What no process of ours has written.
+    for spoil in [b"{".as_slice(), b"", b"[]"] {
+        let top = Directory::new();
+        let store = Store::open(top.path()).unwrap();
+        publish(&store, 2, 4096, Some("a")).unwrap();
+        fs::write(next(&top), spoil).unwrap();
+        store.tag(id(2), "b").unwrap();
+        assert!(!next(&top).exists());
+        assert_eq!(store.find("a").unwrap().unwrap().id(), id(2));
+    }
+}
+
 #[test]
 fn an_index_of_steps_that_is_too_long_or_of_others_is_empty() {
     let top = Directory::new();

@@ -2,6 +2,9 @@
 
 use super::codec::{messages, wire};
 
+/// What the names of the trial's steps begin with that try out mounts.
+pub(crate) const TRIED_MOUNTS: &str = "mounts: ";
+
 wire! {
     /// An entry of the sandbox's root file system. The keeper makes them in order.
     #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +114,7 @@ wire! {
         pub(crate) user_namespace: bool,
         /// Whether the sandbox has a network: namespaces G and S.
         pub(crate) network: bool,
-        /// Create the namespaces and nothing else (the doctor's trial).
+        /// Create the namespaces and try out mounts, and nothing else (the doctor's trial).
         pub(crate) only_namespaces: bool,
         /// Settings of G.
         pub(crate) sysctls: Vec<Sysctl>,

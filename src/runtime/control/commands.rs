@@ -14,10 +14,14 @@ impl Loop {
     pub(super) fn obey(&mut self, command: Command) {
         match command {
             Command::Create(creation) if self.ending => creation.fail_as_its_own(Error::shut_down()),
-            Command::Create(creation) => self.planners.begin(&mut self.reactor, *creation),
+            Command::Create(creation) => {
+                let turn = self.turn_of(&creation);
+                self.planners.begin(&mut self.reactor, *creation, turn);
+            }
             Command::Planned(number, plan) => self.planned(number, *plan),
             // It is tended in every turn.
             Command::TendPool => {}
+            Command::SetMaxStarts(count) => self.planners.set_max_starts(&mut self.reactor, count),
             Command::Terminate(number) => {
                 if !self.planners.end(&mut self.reactor, number) {
                     self.by_number(number, SandboxDriver::terminate);

@@ -5,48 +5,69 @@ use std::sync::Arc;
 use super::{Loop, asks_host_servers};
 use crate::error::{Code, Error, Result};
 use crate::reactor::Key;
+use crate::runtime::planning::{Returned, Turn};
 use crate::sandbox::{Listeners, Plan, SandboxDriver, Shared, admit};
 
 impl Loop {
-    /// A sandbox has been planned: its listeners are opened and it begins.
+    /// A sandbox has been planned: its listeners are opened and it begins, unless it has lost the member that was to be its
+    /// own and others are before it.
     pub(super) fn planned(&mut self, number: u64, plan: Result<Plan>) {
         // It may have been ended while it was planned.
-        let Some((creation, meanwhile)) = self.planners.returned(&mut self.reactor, number) else { return };
-        let Some(shared) = creation.shared().map(Arc::clone) else {
+        let Some(mut returned) = self.planners.returned(&mut self.reactor, number) else { return };
+        let Some(shared) = returned.creation.shared().map(Arc::clone) else {
             debug_assert!(false, "a creation that was planned is neither begun nor given up");
             return;
         };
         let opened = |plan: Plan| Ok((Listeners::open(&shared.config)?, plan));
         let is_member = self.pool().is_filling(number);
         let is_planned = plan.is_ok();
-        let begun = match plan.and_then(opened) {
-            Ok((listeners, plan)) => match (!is_member).then(|| self.member_for(&shared, &plan)).flatten() {
-                Some(key) => self.take_member(key, &shared, plan, listeners).map(|()| key),
-                None => self.begin(&shared, plan, listeners, is_member),
-            }
-            .map_err(|error| error.context(format!("sandbox {}", shared.id))),
-            Err(error) => Err(error),
+        let (listeners, plan) = match plan.and_then(opened) {
+            Ok(opened) => opened,
+            Err(error) => return self.could_not_begin(returned, error, is_member, is_planned),
         };
-        let key = match begun {
-            Ok(key) => key,
-            Err(error) => {
-                // What members hold may be what it lacks.
-                if is_member {
-                    self.pool().lost(self.reactor.now(), number, error.message());
-                }
-                return match !is_member && is_lack(&error, is_planned) && self.evict_member() {
-                    true => self.planners.postpone(&mut self.reactor, creation, meanwhile),
-                    false => creation.fail(error),
-                };
+        if !is_member {
+            if let Some(key) = self.member_for(&shared, &plan, &mut returned.missed) {
+                return self.claim(key, returned, plan, listeners);
             }
-        };
+            if returned.turn == Turn::AtOnce && self.planners.is_full(self.reactor.now()) {
+                return self.planners.wait(&mut self.reactor, returned);
+            }
+            if plan.stamp.is_some() {
+                self.pool().missed(&shared.config, returned.missed);
+            }
+        }
+        match self.begin(&shared, plan, listeners, is_member) {
+            Ok(key) => self.begun(key, returned, &shared, is_member),
+            Err(error) => self.could_not_begin(returned, of(&shared, error), is_member, is_planned),
+        }
+    }
+
+    pub(super) fn could_not_begin(
+        &mut self,
+        returned: Returned,
+        error: Error,
+        is_member: bool,
+        is_planned: bool,
+    ) {
+        if is_member && let Some(shared) = returned.creation.shared() {
+            self.pool().lost(self.reactor.now(), shared.number, error.message());
+        }
+        // What members hold may be what it lacks.
+        match !is_member && is_lack(&error, is_planned) && self.evict_member() {
+            true => self.planners.postpone(&mut self.reactor, returned),
+            false => returned.creation.fail(error),
+        }
+    }
+
+    pub(super) fn begun(&mut self, key: Key, returned: Returned, shared: &Shared, is_member: bool) {
+        let Returned { creation, meanwhile, .. } = returned;
         creation.begin(|_| Ok(()));
-        if asks_host_servers(&shared) && !is_member {
+        if asks_host_servers(shared) && !is_member {
             self.nameservers.start(&mut self.reactor, &self.engine);
         }
         // It may have failed already.
-        if !is_member && self.numbers.contains_key(&number) {
-            self.warm.creation_begins(number);
+        if !is_member && self.numbers.contains_key(&shared.number) {
+            self.warm.creation_begins(shared.number);
         }
         self.pulse.start(&mut self.reactor);
         // By now a member that was taken may have a program that runs.
@@ -76,6 +97,10 @@ impl Loop {
         self.reactor.join(key, shared.number);
         self.numbers.insert(shared.number, key);
     }
+}
+
+pub(super) fn of(shared: &Shared, error: Error) -> Error {
+    error.context(format!("sandbox {}", shared.id))
 }
 
 /// Whether an error is a lack of what members of the pool hold: descriptors, memory, processes. The limits that planning

@@ -9,12 +9,13 @@ use crate::error::{Code, Error, Result};
 use crate::reactor::Key;
 use crate::runsc::command::SandboxId;
 use crate::runtime::NUMBERS;
-use crate::runtime::warm::Found;
+use crate::runtime::planning::Turn;
+use crate::runtime::warm::{Found, Miss};
 use crate::sandbox::{Creation, Listeners, Plan, SandboxDriver, Shared, Stage};
 
 impl Loop {
-    /// A member of the pool that is what this plan would start. Those that are not any more are ended.
-    pub(super) fn member_for(&mut self, shared: &Shared, plan: &Plan) -> Option<Key> {
+    /// A member of the pool that is what this plan would start. Those that are not any more are ended, and `missed` is why.
+    pub(super) fn member_for(&mut self, shared: &Shared, plan: &Plan, missed: &mut Miss) -> Option<Key> {
         let stamp = plan.stamp.as_ref()?;
         if stamp.memory_is_low {
             self.evict_all();
@@ -22,7 +23,6 @@ impl Loop {
         let Found::Members(members) = self.pool().find(self.reactor.now(), &shared.config) else {
             return None;
         };
-        let mut changed = None;
         for number in members {
             // Its end may have come in this turn.
             self.by_number(number, SandboxDriver::again);
@@ -34,10 +34,9 @@ impl Loop {
             let difference =
                 driver.stamp().map_or(Some("the pool itself"), |of_member| of_member.difference(stamp));
             let Some(difference) = difference else { return Some(key) };
-            changed = Some(difference);
+            *missed = Miss::Changed(difference);
             self.discard_member(number);
         }
-        self.pool().missed(&shared.config, changed);
         None
     }
 
@@ -70,7 +69,7 @@ impl Loop {
         self.end_member(number);
     }
 
-    fn end_member(&mut self, number: u64) {
+    pub(super) fn end_member(&mut self, number: u64) {
         if !self.planners.end(&mut self.reactor, number) {
             self.by_number(number, SandboxDriver::terminate);
         }
@@ -107,10 +106,11 @@ impl Loop {
 
     /// Ends members that are too many or too old, and begins to make one that is lacking.
     pub(super) fn tend_pool(&mut self) {
-        if self.ending || self.pool().is_idle() {
+        if self.ending || (self.pool().is_idle() && self.claims.is_empty()) {
             return;
         }
         let now = self.reactor.now();
+        let claim = self.check_claims(now);
         // A member whose planning was given up has told nobody.
         let filling = self
             .pool()
@@ -134,7 +134,7 @@ impl Loop {
         {
             log::warn!("a member of the warm pool: {error}");
         }
-        self.warm.schedule(&mut self.reactor, now);
+        self.warm.schedule(&mut self.reactor, now, claim);
     }
 
     /// Begins to make a member.
@@ -143,7 +143,10 @@ impl Loop {
         self.pool().began(number, &config);
         let shared = SandboxId::random().and_then(|id| Shared::new(number, id, config));
         match shared {
-            Ok(shared) => self.planners.begin(&mut self.reactor, Creation::new(Arc::new(shared))),
+            Ok(shared) => {
+                let creation = Creation::new(Arc::new(shared));
+                self.planners.begin(&mut self.reactor, creation, Turn::AtOnce);
+            }
             Err(error) => {
                 self.pool().lost(self.reactor.now(), number, error.message());
                 return Err(error);

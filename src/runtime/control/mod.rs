@@ -5,8 +5,9 @@
 //! [`crate::sandbox::Shared`].
 //!
 //! Here is what a wake-up leads to; what a command leads to is in `commands`, how a planned sandbox begins in `creation`, and
-//! how members of the warm pool are made, taken and ended in `members`.
+//! how members of the warm pool are made, taken and ended in `members`; how they show that they live, in `claims`.
 
+mod claims;
 mod commands;
 mod creation;
 mod members;
@@ -17,6 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
+use self::claims::Claim;
 use super::maintenance::PoolMaintenance;
 use super::nameservers::ServerWatch;
 use super::planning::Planners;
@@ -27,7 +29,9 @@ use crate::policy::PolicyMode;
 use crate::process::{CaptureProgress, CaptureReader};
 use crate::reactor::{FdBudget, FdSlot, Key, Kind, Reactor, Slab, Wake};
 use crate::sandbox::files::{FileOutcome, Table};
-use crate::sandbox::{Command, Control, ControlCx, Executed, Gathering, Input, Pulse, SandboxDriver, Shared};
+use crate::sandbox::{
+    Command, Control, ControlCx, Executed, Gathering, Input, Pulse, SandboxDriver, Shared, Stage,
+};
 
 /// The sandboxes' kind of key; the engine's are in a reactor of its own.
 const SANDBOX: Kind = Kind(1);
@@ -56,6 +60,8 @@ const COMMANDS: usize = 64;
 pub(super) struct Shares {
     pub(super) pool: Arc<Mutex<Pool>>,
     pub(super) images: Weak<Images>,
+    /// How many sandboxes may start at once.
+    pub(super) max_starts: u32,
 }
 
 /// What the control thread has, and what it does.
@@ -77,6 +83,8 @@ pub(super) struct Loop {
     measuring: Slab<Weak<Gathering>>,
     numbers: HashMap<u64, Key>,
     warm: PoolMaintenance,
+    /// By the member's number.
+    claims: HashMap<u64, Claim>,
     ending: bool,
     idleness: Idleness,
 }
@@ -102,9 +110,10 @@ impl Loop {
         budget: FdBudget,
         shares: Shares,
     ) -> Self {
-        let Shares { pool, images } = shares;
+        let Shares { pool, images, .. } = shares;
         Self {
             warm: PoolMaintenance::new(pool, WARM),
+            claims: HashMap::new(),
             reactor,
             commands,
             engine,
@@ -172,6 +181,7 @@ impl Loop {
                     break;
                 }
             }
+            self.planners.set_starting(&mut self.reactor, self.warm.starting());
             if catch_unwind(AssertUnwindSafe(|| self.tend_pool())).is_err() {
                 log::error!("a bug: the warm pool has panicked in the control thread");
             }
@@ -238,12 +248,17 @@ impl Loop {
             return self.abandon_sandbox(key);
         }
         let (captures, number, stage) = (driver.take_captures(), driver.shared().number, driver.stage());
+        let (is_gone, claim) = (driver.is_gone(), self.claims.get(&number));
+        let is_alive = claim.is_some_and(|claim| driver.is_alive(claim.creation));
         let failure =
             || driver.shared().facts().failure.as_ref().map(ToString::to_string).unwrap_or_default();
         self.warm.has_stage(self.reactor.now(), number, stage, failure);
-        if driver.is_gone()
-            && let Some(mut driver) = self.sandboxes.remove(key)
-        {
+        match stage {
+            Stage::Ready if is_alive => self.take_claimed(number, key),
+            Stage::Ending => self.give_up_claim(number),
+            _ => {}
+        }
+        if is_gone && let Some(mut driver) = self.sandboxes.remove(key) {
             driver.end_execs(&mut self.reactor, &mut self.processes);
             self.numbers.remove(&number);
             self.files.end_all(&mut self.reactor, number);
@@ -354,6 +369,7 @@ impl Loop {
         let key = driver.shared().number;
         self.numbers.remove(&key);
         self.warm.abandoned(self.reactor.now(), key);
+        self.give_up_claim(key);
         driver.end_execs(&mut self.reactor, &mut self.processes);
         driver.stop_input(&self.reactor, &mut self.inputs);
         self.files.end_all(&mut self.reactor, key);

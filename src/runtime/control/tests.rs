@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::engine::{Engine, Worker};
 use crate::error::{Code, Error};
 use crate::runsc::command::SandboxId;
+use crate::runtime::planning::Turn;
 use crate::runtime::thread::prepare;
 use crate::sandbox::{Creation, State};
 
@@ -20,8 +21,8 @@ fn control() -> (Loop, Engine) {
     let (worker, handle) = (Arc::new(Worker::<Loop>::new("test")), engine.handle());
     let control = Control::new(worker, sender, reactor.waker(), handle.clone(), budget.clone());
     let plan = |_: &Shared| Err(Error::shut_down());
-    let planners = Planners::new(PLANNING, Arc::new(plan), Arc::new(|_, _| ()));
-    let shares = Shares { pool: Arc::default(), images: Weak::new() };
+    let planners = Planners::new(PLANNING, Arc::new(plan), Arc::new(|_, _| ()), u32::MAX);
+    let shares = Shares { pool: Arc::default(), images: Weak::new(), max_starts: 1 };
     (Loop::new(reactor, Inbox::new(receiver), handle, control, planners, budget, shares), engine)
 }
 
@@ -56,7 +57,7 @@ fn failed_to_plan(control: &mut Loop, number: u64, error: Error) -> Arc<Shared> 
         control.pool().ready(now, 1000);
     }
     let shared = Arc::new(Shared::new(number, SandboxId::random().unwrap(), config).unwrap());
-    control.planners.begin(&mut control.reactor, Creation::new(Arc::clone(&shared)));
+    control.planners.begin(&mut control.reactor, Creation::new(Arc::clone(&shared)), Turn::Waits);
     control.planned(number, Err(error));
     shared
 }

@@ -148,6 +148,9 @@ impl SandboxDriver {
     }
 
     fn on_init_reply(&mut self, cx: &mut ControlCx<'_>, reply: FromInit) {
+        if let FromInit::Pong { ticket } = reply {
+            self.on_pong(ticket);
+        }
         // What init is asked and answers at once.
         match reply {
             FromInit::Started { id: ticket }

@@ -98,6 +98,7 @@ pub(crate) struct SandboxDriver {
     captures: Vec<CaptureReader>,
     /// Init has left something unanswered since the last check.
     silence_is_checked_soon: bool,
+    life_check: Option<warm::LifeCheck>,
     admission: Option<Admission>,
 }
 
@@ -176,6 +177,7 @@ impl SandboxDriver {
             saved: None,
             captures: Vec::new(),
             silence_is_checked_soon: false,
+            life_check: None,
             admission: Some(admission),
         })
     }

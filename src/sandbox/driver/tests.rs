@@ -50,6 +50,7 @@ impl SandboxDriver {
             saved: None,
             captures: Vec::new(),
             silence_is_checked_soon: false,
+            life_check: None,
             admission: budget.admit(number, 1),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{ControlCx, SandboxDriver, settings};
 use crate::cgroup::Groups;
 use crate::error::{Error, Result};
+use crate::keeper::wire::init::Request as ToInit;
 use crate::limits;
 use crate::reactor::FdBudget;
 use crate::sandbox::lifecycle::{Event, Phase};
@@ -25,7 +26,37 @@ pub(crate) enum Stage {
     Started,
 }
 
+/// A question that a member's init answers if it is alive, asked for a creation that is to take the member. What was killed
+/// just now looks alive for as long as the kernel takes to end it, so there has to be an answer.
+#[derive(Debug)]
+pub(super) struct LifeCheck {
+    creation: u64,
+    ticket: u32,
+    is_answered: bool,
+}
+
 impl SandboxDriver {
+    /// Asks a member's init for a sign of life, for this creation, unless it was asked.
+    pub(crate) fn check_alive(&mut self, cx: &mut ControlCx<'_>, creation: u64) {
+        if self.life_check.as_ref().is_some_and(|check| check.creation == creation) {
+            return;
+        }
+        let ticket = self.lifecycle.tickets().next();
+        self.life_check = Some(LifeCheck { creation, ticket, is_answered: false });
+        self.init.ask(cx.reactor, &ToInit::Ping { ticket });
+    }
+
+    /// Whether it has answered that.
+    pub(crate) fn is_alive(&self, creation: u64) -> bool {
+        self.life_check.as_ref().is_some_and(|check| check.creation == creation && check.is_answered)
+    }
+
+    pub(super) fn on_pong(&mut self, ticket: u32) {
+        if let Some(check) = self.life_check.as_mut().filter(|check| check.ticket == ticket) {
+            check.is_answered = true;
+        }
+    }
+
     pub(crate) fn stage(&self) -> Stage {
         match (self.lifecycle.is_member(), self.lifecycle.phase()) {
             (true, _) if self.lifecycle.can_be_taken() => Stage::Ready,
@@ -64,6 +95,7 @@ impl SandboxDriver {
         log::debug!("sandbox {}: takes {} from the warm pool", shared.id, self.shared.id);
         let settings = settings(&shared.config, &plan, &self.groups, false);
         shared.update(|facts| facts.tunnels = Some(listeners.tunnels().clone()));
+        self.life_check = None;
         self.shared = shared;
         self.plan = Some(Box::new(plan));
         self.listeners = Some(listeners);

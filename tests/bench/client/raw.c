@@ -1,5 +1,5 @@
 /*
- * raw RUNSC BUNDLE STATE [exec]
+ * raw RUNSC BUNDLE STATE [exec | storm]
  * raw time COMMAND...
  *
  * The other side of start and terminate: plain "runsc run" of the same program by the same user. This process
@@ -10,12 +10,16 @@
  *   from fork to the first byte of the program's output
  *   from SIGKILL of "runsc run" until it, the sentry, the gofer and everything under them are gone
  *
+ * With "storm" a line says how many containers to run at the same moment. The answer is as many numbers, each from the
+ * moment to a first byte; then all are killed, and it says "gone" when nothing is left of them.
+ *
  * With "exec" it runs one container for all lines, and "runsc exec" in it of the program that a line names; it
  * answers with the microseconds from fork to the end. With "time" it does so for COMMAND... and that program,
  * wherever that runs it, in no namespaces of its own.
  */
 #include <fcntl.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -100,6 +104,43 @@ static void measure(const char *runsc, const char *bundle, const char *state, un
     fflush(stdout);
 }
 
+/* Runs so many containers at once. Each has to write its byte. */
+static void storm(const char *runsc, const char *bundle, const char *state, unsigned *run, long count)
+{
+    struct pollfd outputs[256];
+    pid_t children[256];
+    char byte;
+    int64_t before = now_ns();
+    for (long at = 0; at < count; at++) {
+        int output[2];
+        if (pipe2(output, O_CLOEXEC) < 0)
+            die("pipe");
+        children[at] = start(runsc, bundle, state, ++*run, output[1]);
+        close(output[1]);
+        outputs[at] = (struct pollfd){.fd = output[0], .events = POLLIN};
+    }
+    for (long left = count; left > 0;) {
+        if (poll(outputs, (nfds_t)count, -1) < 0)
+            die("poll");
+        for (long at = 0; at < count; at++) {
+            if (outputs[at].fd < 0 || outputs[at].revents == 0)
+                continue;
+            if (read(outputs[at].fd, &byte, 1) != 1)
+                die("a program under plain runsc wrote nothing");
+            printf("%lld\n", (long long)(now_ns() - before) / 1000);
+            close(outputs[at].fd);
+            outputs[at].fd = -1;
+            left--;
+        }
+    }
+    for (long at = 0; at < count; at++)
+        kill(children[at], SIGKILL);
+    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+        ;
+    printf("gone\n");
+    fflush(stdout);
+}
+
 /* Runs a command to its end, which has to be a good one. */
 static void time_one(char *const *command)
 {
@@ -162,19 +203,28 @@ int main(int argc, char **argv)
         time_all(argv + 2, argc - 2);
         return 0;
     }
-    if (argc != 4 && (argc != 5 || strcmp(argv[4], "exec") != 0)) {
-        fprintf(stderr, "usage: raw RUNSC BUNDLE STATE [exec] | raw time COMMAND...\n");
+    const int storms = argc == 5 && strcmp(argv[4], "storm") == 0;
+    if (argc != 4 && !storms && (argc != 5 || strcmp(argv[4], "exec") != 0)) {
+        fprintf(stderr, "usage: raw RUNSC BUNDLE STATE [exec | storm] | raw time COMMAND...\n");
         return 2;
     }
     enter_namespaces();
     if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
         die("prctl");
+    char line[16];
+    unsigned run = 0;
+    if (storms) {
+        while (fgets(line, sizeof line, stdin) != NULL) {
+            line[strcspn(line, "\n")] = 0;
+            storm(argv[1], argv[2], argv[3], &run, number(line, 1, 256));
+        }
+        return 0;
+    }
     if (argc == 5) {
         exec_all(argv[1], argv[2], argv[3]);
         return 0;
     }
-    char line[16];
-    for (unsigned run = 1; fgets(line, sizeof line, stdin) != NULL; run++)
-        measure(argv[1], argv[2], argv[3], run);
+    while (fgets(line, sizeof line, stdin) != NULL)
+        measure(argv[1], argv[2], argv[3], ++run);
     return 0;
 }

@@ -124,7 +124,7 @@ TEST(an_image_is_built_and_what_was_done_is_not_done_again) {
     const auto built = [&](const std::string &who, bool fresh = false) {
         sbx::build build(text);
         build.context(directory.at("")).arg("WHO", who).secret("key", "12345").tag("cpp/built");
-        build.timeout(std::chrono::minutes(5)).max_age(std::chrono::hours(1));
+        build.timeout(std::chrono::minutes(5)).max_age(std::chrono::hours(1)).max_bytes(1 << 30);
         if (fresh)
             build.no_cache();
         return sbx::build_image(build, [&](std::uint64_t now, std::uint64_t of) { done = now, all = of; });

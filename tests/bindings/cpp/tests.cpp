@@ -272,6 +272,20 @@ TEST(sandboxes_are_kept_warm) {
     CHECK(sbx::warm_stats(runtime.get()).wanted == 0);
 }
 
+TEST(only_so_many_sandboxes_start_at_once) {
+    const sbx::runtime runtime;
+    const int by_default = sbx::max_starts(runtime.get());
+    CHECK(by_default >= 4 && by_default == sbx::max_starts());
+    sbx::set_max_starts(1, runtime.get());
+    CHECK(sbx::max_starts(runtime.get()) == 1 && sbx::max_starts() == by_default);
+    THROWS(sbx::error, sbx::code::invalid, "257", sbx::set_max_starts(257));
+    sbx::set_max_starts(1);
+    const sbx::sandbox one(script("exit 1")), two(script("exit 2"));
+    CHECK(one.wait().code == 1 && two.wait().code == 2);
+    sbx::set_max_starts(0);
+    CHECK(sbx::max_starts() == by_default);
+}
+
 TEST(limits_and_statistics) {
     const sbx::sandbox sandbox(
         script("sleep 100").max_processes(50).max_open_files(64).disk(1 << 20).idle_timeout(1h));
@@ -436,6 +450,8 @@ TEST(the_doctor_says_what_is_missing) {
     CHECK(std::any_of(findings.begin(), findings.end(), [](const auto &finding) {
         return finding.status == SBX_FINDING_MISSING && !finding.remedy.empty();
     }));
+    CHECK(sbx::check_json().find("\"usable\":true") != std::string::npos);
+    CHECK(sbx::check_json(elsewhere).find("/no/such/runsc") != std::string::npos);
 }
 
 int main(int argc, char **argv) {

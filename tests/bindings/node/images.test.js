@@ -167,7 +167,7 @@ CMD ["/bin/sh", "-c", "read a </copied; read b </made; echo $a, $b"]
   assert.deepEqual(image.tags, ["docker.io/node/built:latest"]);
   const sandbox = await Sandbox.create(undefined, { image, stdout: "pipe" });
   assert.equal(await all(sandbox.stdout), "from the context, me 5\n");
-  const [again, cached] = await build({ maxAgeMs: 3_600_000, sandbox: { blockNetwork: true } });
+  const [again, cached] = await build({ maxAgeMs: 3_600_000, maxBytes: 2 ** 30, sandbox: { blockNetwork: true } });
   assert.equal(again.id, image.id);
   assert.equal(cached.split("CACHED").length, 3, cached);
   assert.equal((await build({ noCache: true }))[1].includes("CACHED"), false);

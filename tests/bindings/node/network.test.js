@@ -8,7 +8,7 @@ import { readFileSync } from "node:fs";
 import { get } from "node:https";
 import { createServer } from "node:net";
 import test from "node:test";
-import { all, checkPolicy, doctor, logTo, program, refused, Sandbox } from "./support.js";
+import { all, checkPolicy, doctor, logTo, node, program, refused, Sandbox } from "./support.js";
 
 const EXAMPLES = new URL("../../../examples/node/sbx.js", import.meta.url).pathname;
 const pem = readFileSync(new URL("../certificate.pem", import.meta.url), "utf8");
@@ -207,6 +207,9 @@ test("the doctor", async () => {
   const runsc = missing.findings.find(({ name }) => name === "runsc");
   assert.equal(runsc.status, "missing");
   assert.match(runsc.detail + runsc.remedy, /\/nonexistent\/runsc/);
+  assert.match(missing.version, /^\d+\.\d+/);
+  const command = await node([new URL("command.js", `file://${EXAMPLES}`).pathname, "doctor", "--json"]);
+  assert.equal(JSON.parse(command.stdout).findings.length, findings.length);
 });
 
 test("the library's log", async () => {

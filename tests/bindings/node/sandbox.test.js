@@ -8,7 +8,7 @@ import test from "node:test";
 import { connect as connectTls } from "node:tls";
 import { setTimeout as sleep } from "node:timers/promises";
 import { within } from "../../../examples/node/waiting.js";
-import { all, bytes, examples, keepWarm, program, refused, Sandbox, warmStats } from "./support.js";
+import { all, bytes, examples, keepWarm, maxStarts, program, refused, Sandbox, setMaxStarts, warmStats } from "./support.js";
 
 const sleeper = (options) => Sandbox.create(["sleep", "1000"], options);
 const shell = (script, options) => Sandbox.create(["sh", "-c", script], options);
@@ -35,6 +35,18 @@ test("sandboxes that are kept warm", async () => {
   for (const count of [-1, 257, "1"]) assert.throws(() => keepWarm(count), refused("SBX_EINVALID", "count"));
   assert.throws(() => keepWarm(1, { mtu: 1 }), refused("SBX_EINVALID", "mtu"));
   assert.throws(() => keepWarm(1, { nonsense: 1 }), refused("SBX_EINVALID", "nonsense"));
+});
+
+test("only so many sandboxes start at once", async () => {
+  const byDefault = maxStarts();
+  assert.ok(byDefault >= 4);
+  setMaxStarts(1);
+  assert.equal(maxStarts(), 1);
+  const codes = await Promise.all([1, 2, 3].map(async (code) => (await (await shell(`exit ${code}`)).wait()).code));
+  assert.deepEqual(codes, [1, 2, 3]);
+  setMaxStarts(0);
+  assert.equal(maxStarts(), byDefault);
+  for (const count of [-1, 257, "1"]) assert.throws(() => setMaxStarts(count), refused("SBX_EINVALID", "count"));
 });
 
 test("how it ends", async (t) => {

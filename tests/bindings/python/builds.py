@@ -8,6 +8,7 @@ import io
 import os
 import socket
 import subprocess
+import sys
 import sysconfig
 import tarfile
 import tempfile
@@ -25,7 +26,7 @@ _cache = tempfile.TemporaryDirectory()
 os.environ["XDG_CACHE_HOME"] = _cache.name
 
 BUSYBOX = "/usr/bin/busybox"
-APPLETS = "sh cat echo ls mkdir sleep stat id env touch nc wget head".split()
+APPLETS = "sh cat echo find ls mkdir sleep sort stat id env touch nc wget head".split()
 # In the place of Python and apt-get: they say what they were asked, or that there is no network.
 PROGRAMS = {
     "usr/bin/python": '#!/bin/sh\necho "$@" >>/log\n',
@@ -153,6 +154,23 @@ echo second line \\
         self.assertRegex(image.object_id, "^sha256:[0-9a-f]{64}$")
         self.assertIs(image.build(), image)
         self.assertEqual(image.config["config"]["WorkingDir"], "/srv")
+
+    def test_modules_of_this_program_are_copied(self):
+        self.at("modules/sbx_one.py", "one")
+        self.at("modules/sbx_two/__init__.py", "")
+        self.at("modules/sbx_two/deep/three.py", "three")
+        self.at("modules/sbx_two/data.bin", "data")
+        sys.path.insert(0, str(self.at("modules/other", "").parent))
+        self.addCleanup(sys.path.pop, 0)
+        image = self.base.env({"PYTHONPATH": "/srv"}).add_local_python_source("sbx_one", "sbx_two")
+        listed = "cd /root; find . -type f | sort; cat sbx_one.py; echo $PYTHONPATH"
+        found = "./sbx_one.py\n./sbx_two/__init__.py\n./sbx_two/deep/three.py\none/root:/srv\n"
+        self.assertEqual(output_of(image, listed), found)
+        image = self.base.add_local_python_source("sbx_two", ignore=["deep"])
+        self.assertEqual(output_of(image, "cd /root/sbx_two; ls; echo $PYTHONPATH"), "__init__.py\ndata.bin\n/root\n")
+        for wrong, error in (("no_such_module", NotFoundError), ("a.b", InvalidError), ("sys", InvalidError)):
+            with self.subTest(module=wrong), self.assertRaises(error):
+                self.base.add_local_python_source(wrong)
 
     def test_a_dockerfile_is_built_and_its_steps_are_stored(self):
         self.at("context/app.txt", "first")

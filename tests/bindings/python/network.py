@@ -3,6 +3,7 @@ policy says of an address; the doctor and the library's log."""
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import ssl
@@ -55,6 +56,28 @@ class Tunnels(unittest.TestCase):
             self.assertGreater(tunnels[8001].tcp_socket[1], 0)
             with urllib.request.urlopen(tunnels[8000].url, context=tunnels[8000].ssl_context()) as page:
                 self.assertIn("Directory listing", page.read().decode())
+
+    def test_a_session_is_resumed_by_its_own_sandbox_only(self):
+        def connect(tunnel, session=None):
+            with socket.create_connection(tunnel.tls_socket, 30) as plain:
+                with context.wrap_socket(plain, server_hostname="localhost", session=session) as tls:
+                    tls.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                    # A ticket of TLS 1.3 comes before the answer.
+                    self.assertTrue(tls.recv(100).startswith(b"HTTP/1.0 200"))
+                    return tls.session_reused, tls.session
+
+        # The same certificate for both: only their keys for tickets differ.
+        context = ssl.create_default_context(cadata=CHAIN)
+        context.check_hostname = False
+        own = {"encrypted_ports": [8000], "tls_certificate": (CHAIN, KEY)}
+        for version in ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3:
+            context.minimum_version = context.maximum_version = version
+            with serve(**own) as sb, serve(**own) as other:
+                ours, theirs = sb.tunnels()[8000], other.tunnels()[8000]
+                reused, session = connect(ours)
+                self.assertFalse(reused)
+                self.assertTrue(connect(ours, session)[0], version)
+                self.assertFalse(connect(theirs, session)[0], version)
 
     def test_a_certificate_of_ones_own(self):
         with serve(encrypted_ports=[8000], tls_certificate=(CHAIN, KEY)) as sb:
@@ -208,6 +231,10 @@ class Checks(unittest.TestCase):
         done = python("-m", "libsbx")
         self.assertIn("Sandboxes can be created here.", done.stdout)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
+        done = python("-m", "libsbx", "doctor", "--json")
+        read = json.loads(done.stdout)
+        self.assertEqual((read["usable"], len(read["findings"]), done.returncode), (True, len(report.findings), 0))
+        self.assertEqual(json.loads(report.json)["findings"][1]["status"], report.findings[1].status)
 
     def test_the_doctor_where_something_is_missing(self):
         done = python("-m", "libsbx", SBX_RUNSC="/nonexistent/runsc")

@@ -55,6 +55,28 @@ class Warm(unittest.TestCase):
         with self.assertRaises(sbx.InvalidError):
             sbx.warm_stats(mtu=1)
 
+    def test_only_so_many_sandboxes_start_at_once(self):
+        by_default = sbx.max_starts()
+        self.assertGreaterEqual(by_default, 4)
+        self.addCleanup(sbx.set_max_starts, 0)
+        sbx.set_max_starts(1)
+        self.assertEqual(sbx.max_starts(), 1)
+
+        async def ended(code):
+            sb = await sbx.Sandbox.create.aio("sh", "-c", f"exit {code}")
+            await sb.wait.aio(raise_on_termination=False)
+            return sb.returncode
+
+        async def all_of_them():
+            return await asyncio.gather(*(ended(code) for code in range(3)))
+
+        self.assertEqual(asyncio.run(all_of_them()), [0, 1, 2])
+        sbx.set_max_starts(0)
+        self.assertEqual(sbx.max_starts(), by_default)
+        for count in (-1, 257, "1", None):
+            with self.assertRaisesRegex(sbx.InvalidError, "count"):
+                sbx.set_max_starts(count)
+
     def test_aio(self):
         async def warm():
             await sbx.keep_warm.aio(0)

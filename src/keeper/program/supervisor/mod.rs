@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use crate::channel::Channel;
 use crate::system;
-use crate::wire::keeper::{OutOfMemory, Reply, Request, Setup, SnapshotEnd, SocketKind, Usage};
+use crate::wire::keeper::{OutOfMemory, Reply, Request, Setup, SnapshotEnd, SocketKind, TRIED_MOUNTS, Usage};
 use cgroups::Groups;
 use children::Engine;
 use namespaces::{Entered, Namespaces};
@@ -45,6 +45,13 @@ const MAX_SOCKETS: u32 = 32;
 pub(crate) struct Failure {
     step: String,
     cause: io::Error,
+}
+
+impl Failure {
+    /// The same with that before the step.
+    fn of(self, what: &str) -> Self {
+        Self { step: format!("{what}{}", self.step), ..self }
+    }
 }
 
 /// Names the step that failed.
@@ -380,6 +387,7 @@ impl Keeper {
         self.namespaces = Some(namespaces);
         if setup.only_namespaces {
             namespaces::try_more(setup.network)?;
+            mount_setup::try_out().map_err(|failure| failure.of(TRIED_MOUNTS))?;
         }
         // The library configures the links while the root file system is set up here.
         self.send(&Reply::Namespaces { refused }, fds);

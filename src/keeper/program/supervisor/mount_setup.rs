@@ -27,8 +27,7 @@ const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 /// Sets everything up, and returns the locks of the volumes. [`leave_host`] comes after it.
 pub(super) fn run(setup: &Setup) -> Result<Vec<OwnedFd>, Failure> {
     new_root()?;
-    let proc = mounts::open_below(c"/old", b"proc").step("/proc")?;
-    mounts::bind(&proc, &mounts::target(c"/proc").step("/proc")?, Access::AsIs).step("/proc")?;
+    mount_proc()?;
     for device in DEVICES {
         let path = format!("/dev/{device}");
         let bind = Bind { source: path.clone().into_bytes(), writable: true };
@@ -53,6 +52,21 @@ pub(super) fn run(setup: &Setup) -> Result<Vec<OwnedFd>, Failure> {
     }
     fs::write("/bundle/config.json", &setup.bundle).step("/bundle/config.json")?;
     Ok(locks)
+}
+
+/// Makes a root as [`run`] does, without a sandbox in it, and leaves the host's (the doctor's trial).
+pub(super) fn try_out() -> Result<(), Failure> {
+    new_root()?;
+    mount_proc()?;
+    leave_host()?;
+    // gVisor's gofer does that.
+    // SAFETY: the path is a NUL-terminated literal.
+    system::check(unsafe { libc::chroot(c"/".as_ptr()) }).step("chroot").map(|_| ())
+}
+
+fn mount_proc() -> Result<(), Failure> {
+    let proc = mounts::open_below(c"/old", b"proc").step("/proc")?;
+    mounts::bind(&proc, &mounts::target(c"/proc").step("/proc")?, Access::AsIs).step("/proc")
 }
 
 /// Takes the host's root out of the namespace: the last thing before runsc may be started.

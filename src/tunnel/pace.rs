@@ -1,0 +1,99 @@
+//! How fast a sandbox's tunnels take new connections while the engine serves other sandboxes, too.
+//!
+//! A connection costs the engine little, but it costs the sandbox's own processes, the client and the kernel several times
+//! as much, which no turn of the engine's can share out. So clients that connect and leave in a loop would take the
+//! processors from the other sandboxes, and those that come faster wait in the listener's queue. A sandbox that is served
+//! alone isn't slowed down. Pure.
+
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+/// How many connections a second a sandbox may take for each processor that this process may use.
+const RATE: u32 = 250;
+
+/// The time of one connection at that rate.
+static INTERVAL: LazyLock<Duration> = LazyLock::new(|| {
+    let processors = std::thread::available_parallelism()
+        .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
+    Duration::from_secs(1) / RATE.saturating_mul(processors)
+});
+
+/// How far ahead of that they may be: 500 at once for each processor.
+const AHEAD: Duration = Duration::from_secs(2);
+
+/// Another sandbox counts as served for so long after its last wake-up.
+pub(super) const OTHERS: Duration = Duration::from_secs(10);
+
+/// How long a listener waits at least, so that it isn't woken for each connection.
+const MIN_WAIT: Duration = Duration::from_millis(10);
+
+/// The connections that a sandbox has taken lately.
+#[derive(Debug)]
+pub(super) struct Pace {
+    interval: Duration,
+    /// When they would have come one by one.
+    until: Option<Instant>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { interval: *INTERVAL, until: None }
+    }
+}
+
+impl Pace {
+    /// When the next connection may be taken, if not now.
+    pub(super) fn wait(&self, now: Instant) -> Option<Instant> {
+        let over = self.until?.checked_duration_since(now + AHEAD)?;
+        (!over.is_zero()).then(|| now + over.max(MIN_WAIT))
+    }
+
+    /// Counts a connection. Those that were taken while no other sandbox was served don't count later.
+    pub(super) fn take(&mut self, now: Instant) {
+        let until = self.until.map_or(now, |until| until.max(now)) + self.interval;
+        self.until = Some(until.min(now + AHEAD + self.interval));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many connections are taken in `seconds` by a listener that is woken when it may take the next.
+    fn taken(pace: &mut Pace, begin: Instant, seconds: u64) -> (u64, u64) {
+        let (mut now, mut count, mut wakes) = (begin, 0, 0);
+        while now < begin + Duration::from_secs(seconds) {
+            match pace.wait(now) {
+                None => {
+                    pace.take(now);
+                    count += 1;
+                }
+                Some(at) => {
+                    assert!(at > now);
+                    now = at;
+                    wakes += 1;
+                }
+            }
+        }
+        (count, wakes)
+    }
+
+    #[test]
+    fn a_thousand_come_at_once_and_then_five_hundred_a_second_in_few_wakes() {
+        let (now, mut pace) = (Instant::now(), Pace { interval: Duration::from_millis(2), until: None });
+        let (count, wakes) = taken(&mut pace, now, 10);
+        assert!((5_990..=6_010).contains(&count), "{count}");
+        assert!(wakes <= 1_001, "{wakes}");
+        let (count, _) = taken(&mut pace, now + Duration::from_secs(3_600), 1);
+        assert!((1_490..=1_510).contains(&count), "{count} after a pause");
+    }
+
+    #[test]
+    fn what_came_without_a_bound_is_forgotten_but_for_a_thousand() {
+        let (now, mut pace) = (Instant::now(), Pace { interval: Duration::from_millis(2), until: None });
+        (0..1_000_000).for_each(|_| pace.take(now));
+        let at = pace.wait(now).unwrap();
+        assert_eq!(at, now + MIN_WAIT);
+        assert_eq!(pace.wait(at), None);
+    }
+}
