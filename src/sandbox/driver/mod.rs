@@ -3,6 +3,8 @@
 //!
 //! Nothing here blocks for longer than a netlink message takes, and nothing is called upwards: what the host is to know
 //! is put into [`Shared`] and its queue.
+//!
+//! One file: it is all that the control thread can call, and each call is an event for the lifecycle or a part's own.
 
 mod actions;
 mod messages;
