@@ -97,6 +97,7 @@ class Coordinator:
                 self._created += 1
                 return host.number, created
 
+    @ray.method(max_task_retries=-1)
     async def stats(self) -> PoolStats:
         self._begin()
         hosts = [HostStats(each.node_id, each.pid, each.up, each.capacity, len(each.held)) for each in self._hosts]
