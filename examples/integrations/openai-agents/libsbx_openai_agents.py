@@ -172,6 +172,9 @@ class SbxSandboxSession(BaseSandboxSession):
     async def _validate_path_access(self, path: Path | str, *, for_write: bool = False) -> Path:
         return await self._validate_remote_path_access(path, for_write=for_write)
 
+    def _current_runtime_helper_cache_key(self) -> object:
+        return self.state.sandbox_id
+
     async def running(self) -> bool:
         return self._sandbox is not None and self._sandbox.returncode is None
 
@@ -332,18 +335,18 @@ class SbxSandboxSession(BaseSandboxSession):
         max_output_tokens: int | None = None,
     ) -> PtyExecUpdate:  # fmt: skip
         argv, name = _without_sudo(self._prepare_exec_command(*command, shell=shell, user=user))
+        if len(self._programs) >= PTY_PROCESSES_MAX:
+            await self._programs.pop(min(self._programs, key=lambda each: self._programs[each].used)).end()
         try:
             process = await self._start(argv, name, timeout, stderr=libsbx.StreamType.STDOUT, text=False, pty=tty)
         except libsbx.Error as error:
             raise ExecTransportError(command=command, cause=error) from error
-        program = _Program(process, tty)
+        number, program = allocate_pty_process_id(set(self._programs)), _Program(process, tty)
+        self._programs[number] = program
         if not tty:
             process.stdin.write_eof()
-            await process.stdin.drain.aio()
-        if len(self._programs) >= PTY_PROCESSES_MAX:
-            await self._programs.pop(min(self._programs, key=lambda each: self._programs[each].used)).end()
-        number = allocate_pty_process_id(set(self._programs))
-        self._programs[number] = program
+            with contextlib.suppress(OSError):  # it has ended, as the answer says
+                await process.stdin.drain.aio()
         milliseconds = clamp_pty_yield_time_ms(10_000 if yield_time_s is None else int(yield_time_s * 1000))
         return await self._answer(number, program, milliseconds, max_output_tokens)
 

@@ -412,6 +412,23 @@ const STORE_OF_CHILD: &str = "SBX_TEST_STORE";
 const FILE_SIZE_OF_CHILD: &str = "SBX_TEST_FILE_SIZE";
 const REMOVED_BY_CHILD: &str = "SBX_TEST_REMOVED";
 
+#[test]
+fn an_index_of_steps_that_is_too_long_or_of_others_is_empty() {
+    let top = Directory::new();
+    let store = Store::open(top.path()).unwrap();
+    publish(&store, 1, 4096, None).unwrap();
+    let (key, path) = (Digest::of(b"step"), top.path().join("v1").join(steps::FILE));
+    let bad: [&dyn Fn(); 2] = [&|| write(&path, 5 << 20), &|| mode(&path, 0o666)];
+    for spoil in bad {
+        store.set_step(key, id(1)).unwrap();
+        assert!(store.step(key, None).unwrap().is_some());
+        spoil();
+        assert!(store.step(key, None).unwrap().is_none());
+    }
+    store.set_step(key, id(1)).unwrap();
+    assert!(store.remove(id(1)).unwrap());
+}
+
 /// What a process that is killed between the two has left.
 #[test]
 fn a_tag_that_was_prepared_is_set_if_its_image_is_there() {
@@ -455,21 +472,4 @@ fn a_tag_that_was_prepared_is_set_if_its_image_is_there() {
         assert!(!next(&top).exists());
         assert_eq!(store.find("a").unwrap().unwrap().id(), id(2));
     }
-}
-
-#[test]
-fn an_index_of_steps_that_is_too_long_or_of_others_is_empty() {
-    let top = Directory::new();
-    let store = Store::open(top.path()).unwrap();
-    publish(&store, 1, 4096, None).unwrap();
-    let (key, path) = (Digest::of(b"step"), top.path().join("v1").join(steps::FILE));
-    let bad: [&dyn Fn(); 2] = [&|| write(&path, 5 << 20), &|| mode(&path, 0o666)];
-    for spoil in bad {
-        store.set_step(key, id(1)).unwrap();
-        assert!(store.step(key, None).unwrap().is_some());
-        spoil();
-        assert!(store.step(key, None).unwrap().is_none());
-    }
-    store.set_step(key, id(1)).unwrap();
-    assert!(store.remove(id(1)).unwrap());
 }

@@ -1,8 +1,8 @@
 //! How a creation takes a member of the warm pool: when that has given a sign of life.
 //!
 //! What was killed just now looks alive for as long as the kernel takes to end it, and a program that is asked for then may
-//! have been started or not. So the member's init is asked first, while the creation is planned: a creation never fails with
-//! the member that it was to take, and no program is started twice.
+//! have been started or not. So the member's init is asked first, while the creation is planned: a creation doesn't fail with
+//! what was dead already, and no program is started twice.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -79,6 +79,7 @@ export async function run(sandbox: Sandbox, command: string, options: CommandOpt
     while (!over && (silent = Math.min(...outputs.map((output) => output.silentFor()))) < SILENCE_MS) {
       await Promise.race([reading, new Promise((done) => setTimeout(done, SILENCE_MS - silent))]);
     }
+    if (over) await reading;
     const timedOut = exit.reason === "timedOut";
     const [stdout, stderr] = outputs.map((output) => output.text());
     return {

@@ -4,6 +4,7 @@ import os
 import socket
 import time
 
+import libsbx
 import pytest
 from jupyter_client import AsyncKernelManager
 from jupyter_client.manager import KernelManager, start_new_kernel
@@ -130,5 +131,9 @@ async def test_nothing_is_left_after_the_shutdown():
 
 
 def test_what_it_cannot_do_is_refused():
+    before = processes()
+    with pytest.raises(libsbx.Error):
+        KernelManager(kernel_name="missing").start_kernel()
+    assert not processes() - before
     with pytest.raises(RuntimeError):
         KernelManager(kernel_name="sandboxed", transport="ipc").start_kernel()

@@ -208,7 +208,8 @@ async def test_a_session_is_resumed_from_its_snapshot(options, persistence, tmp_
         assert await run(again, "cat file; pwd") == b"kept\n/workspace\n"
         whole = persistence == "snapshot" and wanted.image_name is not None
         assert (await again.exec("test -d /opt/outside")).ok() == whole
-        await run(again, "echo more >> file")
+        await again.write(Path("more"), io.BytesIO(b"more"))
+        assert (await again.read(Path("more"))).read() == b"more"
     await client.delete(again)
 
 
