@@ -5,6 +5,7 @@
 //! is put into [`Shared`] and its queue.
 
 mod actions;
+mod life_check;
 mod messages;
 mod shutdown;
 mod startup;
@@ -42,6 +43,7 @@ use crate::keeper::wire::keeper::Request as ToKeeper;
 use crate::process::CaptureReader;
 use crate::reactor::{Admission, FdBudget, FdSlot, Key, Reactor, Slab, TimerId, Use};
 use crate::{egress, engine};
+use life_check::LifeCheck;
 pub(crate) use warm::{Stage, admit};
 
 /// What the control thread lends to a driver for one call: its own fields.
@@ -96,7 +98,7 @@ pub(crate) struct SandboxDriver {
     captures: Vec<CaptureReader>,
     /// Init has left something unanswered since the last check.
     silence_is_checked_soon: bool,
-    life_check: Option<warm::LifeCheck>,
+    life_check: Option<LifeCheck>,
     admission: Option<Admission>,
 }
 
