@@ -1,5 +1,6 @@
 """What a server does with kernels, by jupyter_client's managers."""
 
+import contextlib
 import os
 import socket
 import time
@@ -103,14 +104,15 @@ def test_a_kernel_of_another_user():
 
 
 def processes():
-    """Those of this user, which is a user of this test alone."""
-    found = set()
+    """This process and its descendants."""
+    parents = {}
     for each in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            if os.stat(f"/proc/{each}").st_uid == os.getuid():
-                found.add(int(each))
-        except FileNotFoundError:
-            pass
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            with open(f"/proc/{each}/stat", errors="replace") as file:
+                parents[int(each)] = int(file.read().rpartition(")")[2].split()[1])
+    found = {os.getpid()}
+    while more := {each for each, parent in parents.items() if parent in found} - found:
+        found |= more
     return found
 
 
