@@ -251,15 +251,19 @@ class SbxSandboxSession(BaseSandboxSession):
     async def persist_workspace(self) -> io.IOBase:
         skipped = sorted(path.as_posix() for path in self._persist_workspace_skip_relpaths())
         if self.state.options.workspace_persistence == "snapshot" and not skipped and self._has_image():
-            name = f"openai-agents:{self.state.session_id.hex}"
             try:
-                await self.sandbox.snapshot_filesystem.aio(timeout=600, tag=name)
+                await self.sandbox.snapshot_filesystem.aio(timeout=600, tag=self._snapshot_name())
             except libsbx.Error as error:
                 raise WorkspaceArchiveReadError(path=self._workspace_root_path(), cause=error) from error
-            return io.BytesIO(_SNAPSHOT + name.encode())
+            return io.BytesIO(_SNAPSHOT + self._snapshot_name().encode())
         archive = tempfile.TemporaryFile()
         try:
             await self._archive([f"--exclude=./{path}" for path in skipped], archive)
+            archive.seek(0)
+            # The sandbox's own tar wrote it, which may be any program: it must not name an image for resume().
+            if archive.read(len(_SNAPSHOT)) == _SNAPSHOT:
+                context = {"detail": "the sandbox's tar wrote no archive"}
+                raise WorkspaceArchiveReadError(path=self._workspace_root_path(), context=context)
             archive.seek(0)
         except BaseException:
             archive.close()
@@ -297,7 +301,10 @@ class SbxSandboxSession(BaseSandboxSession):
         first = data.read(1 << 20)
         try:
             if first.startswith(_SNAPSHOT):
-                image = libsbx.Image.from_name(first[len(_SNAPSHOT) :].decode())
+                name = self._snapshot_name()
+                if self.state.options.workspace_persistence != "snapshot" or first != _SNAPSHOT + name.encode():
+                    failed("it names an image that is not this session's snapshot")
+                image = libsbx.Image.from_name(name)
                 await self.sandbox.close.aio()
                 await self._open(image)
                 self._in_workspace = True
@@ -315,10 +322,13 @@ class SbxSandboxSession(BaseSandboxSession):
                     process.stdin.write_eof()
                     await process.stdin.drain.aio()
                 code = await process.wait.aio()
-        except (libsbx.Error, UnicodeDecodeError) as error:
+        except libsbx.Error as error:
             failed(error)
         if code != 0:
             failed(process.captured("stderr").text)
+
+    def _snapshot_name(self) -> str:
+        return f"openai-agents:{self.state.session_id.hex}"
 
     def _has_image(self) -> bool:
         options = self.state.options

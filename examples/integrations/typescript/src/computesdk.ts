@@ -97,8 +97,9 @@ async function create(config: LibsbxConfig, options: CreateSandboxOptions = {}) 
   const workdir = options.directory ?? config.workdir ?? (said.WorkingDir || "/");
   const user = config.user ?? (said.User || undefined);
   const sandbox = await Sandbox.create(undefined, {
-    ...network(config, ports),
     ...config.options,
+    // After the options, which may have `blockNetwork: undefined`.
+    ...network(config, ports),
     image,
     // In place of the image's own program; without one the sandbox waits for commands by itself.
     ...(image?.hasProgram ? { entrypoint: ["sleep", "infinity"] } : {}),
