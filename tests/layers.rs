@@ -31,14 +31,6 @@ const CIRCLES: &[(&[&str], &str)] = &[
     (&["policy", "policy::names"], "the same for the settings of names"),
     (&["sandbox::lifecycle", "sandbox::lifecycle::exit_snapshot"], "the same for a state of the lifecycle"),
     (
-        &["sandbox::driver", "sandbox::driver::warm"],
-        "the same for what a driver knows of a member of the pool",
-    ),
-    (
-        &["runtime::control", "runtime::control::claims", "runtime::control::creation"],
-        "the same for what the control thread knows of a creation that waits for a member",
-    ),
-    (
         &[
             "sandbox",
             "sandbox::control",

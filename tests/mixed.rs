@@ -76,7 +76,7 @@ fn warm(load: &Load, count: u64) {
 fn exec(load: &Load, count: u64) {
     let mut exec = Exec::new();
     exec.set_command(["sh", "-c", &format!("echo {count}; exit {}", count % 100)]).unwrap();
-    let process = if count % 3 == 0 {
+    let process = if count.is_multiple_of(3) {
         exec.set_pty(24, 80).unwrap();
         let process = load.standing.exec(&exec).unwrap();
         drop(process.open_terminal().unwrap());
@@ -87,7 +87,10 @@ fn exec(load: &Load, count: u64) {
     };
     let code = process.wait(LONG).unwrap().code;
     // A program whose terminal is closed may get SIGHUP before its end.
-    assert!(u64::try_from(code).unwrap() == count % 100 || (count % 3 == 0 && code == 129), "{code}");
+    assert!(
+        u64::try_from(code).unwrap() == count % 100 || (count.is_multiple_of(3) && code == 129),
+        "{code}"
+    );
 }
 
 fn tunnel(load: &Load, _: u64) {
@@ -135,7 +138,7 @@ fn death(load: &Load, count: u64) {
     let mut config = config(&["sleep", "1000"]);
     config.set_hostname("dies").unwrap();
     let sandbox = load.runtime.create(&config).unwrap();
-    if count % 2 == 0 {
+    if count.is_multiple_of(2) {
         sandbox.terminate().unwrap();
         assert_eq!(sandbox.wait(LONG).unwrap().reason, ExitReason::Terminated);
     } else {

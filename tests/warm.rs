@@ -643,6 +643,9 @@ fn a_member_that_dies_is_replaced_and_not_taken() {
     });
 }
 
+/// Which of the processes of a keeper.
+type Chosen = fn(i32) -> Vec<i32>;
+
 /// The processes below this one.
 fn below(pid: i32) -> Vec<i32> {
     let children = children_of(u32::try_from(pid).unwrap());
@@ -654,7 +657,7 @@ fn below(pid: i32) -> Vec<i32> {
 fn a_creation_does_not_fail_with_the_member_that_it_was_to_take() {
     alone("a_creation_does_not_fail_with_the_member_that_it_was_to_take", "", || {
         let runtime = warm(&Config::new(), 1);
-        let rounds: [(Signal, fn(i32) -> Vec<i32>); 3] = [
+        let rounds: [(Signal, Chosen); 3] = [
             (Signal::SIGKILL, |keeper| vec![keeper]),
             (Signal::SIGKILL, below),
             // Nothing ends, and nothing answers.
