@@ -54,6 +54,8 @@ fn said(sandbox: &Sandbox) -> String {
 
 /// What is seen of a configuration in a runtime.
 type Look = Box<dyn Fn(&Runtime, &Config) -> String>;
+/// Which processes are meant, by the keeper's number.
+type Choice = fn(i32) -> Vec<i32>;
 /// What makes a configuration another.
 type Change<'a> = &'a dyn Fn(&mut Config);
 
@@ -682,7 +684,7 @@ fn below(pid: i32) -> Vec<i32> {
 fn a_creation_does_not_fail_with_the_member_that_it_was_to_take() {
     alone("a_creation_does_not_fail_with_the_member_that_it_was_to_take", "", || {
         let runtime = warm(&Config::new(), 1);
-        let rounds: [(Signal, fn(i32) -> Vec<i32>); 3] = [
+        let rounds: [(Signal, Choice); 3] = [
             (Signal::SIGKILL, |keeper| vec![keeper]),
             (Signal::SIGKILL, below),
             // Nothing ends, and nothing answers.
