@@ -35,11 +35,10 @@ struct Disk {
 }
 
 impl Disk {
-    /// `None` where there is no such disk, which is said.
+    /// `None` where there is no such disk: only root can make one.
     fn new(name: &str) -> Option<Self> {
         let Some(disk) = std::env::var_os("SBX_TEST_SMALL_DISK") else {
             assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "CI has no small disk");
-            println!("left out: SBX_TEST_SMALL_DISK names no small disk");
             return None;
         };
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);

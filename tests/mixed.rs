@@ -216,7 +216,7 @@ impl Load {
     }
 
     /// Waits until nothing is under way and the pool is full, and looks.
-    fn look(&self) -> (Held, u64) {
+    fn look(&self) -> (Held, BTreeMap<String, usize>, u64) {
         let _all = self.turn.write().unwrap();
         // Of the same size at each look.
         policy(self, 0);
@@ -228,7 +228,7 @@ impl Load {
             let now = self.held();
             // Threads for plans and the like end by themselves.
             if now == last && now.sandboxes == 1 && (stats.ready, stats.filling) == (MEMBERS, 0) {
-                return (now, status("RssAnon:"));
+                return (now, descriptors(), status("RssAnon:"));
             }
             assert!(begin.elapsed() < LONG.unwrap(), "it does not come to rest: {now:?}, {stats:?}");
             last = now;
@@ -286,13 +286,11 @@ fn under_mixed_load_nothing_grows() {
         }
         // What is made once is there after a while.
         thread::sleep(time / 8);
-        let (first, first_kib) = load.look();
-        let first_descriptors = descriptors();
+        let (first, first_descriptors, first_kib) = load.look();
         println!("{:?}: {first:?}, {first_kib} KiB, {first_descriptors:?}", begin.elapsed());
         while begin.elapsed() < time && !load.is_over.load(Ordering::Relaxed) {
             thread::sleep((time / 8).min(Duration::from_secs(60)));
-            let (held, kib) = load.look();
-            let descriptors = descriptors();
+            let (held, descriptors, kib) = load.look();
             println!("{:?}: {held:?}, {kib} KiB, {descriptors:?}", begin.elapsed());
             assert_eq!(held, first);
             let [before, now] = [&first_descriptors, &descriptors].map(|kinds| kinds.values().sum::<usize>());

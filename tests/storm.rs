@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use common::{PATIENCE, runtime};
+use common::{PATIENCE, eventually, runtime};
 use sbx::{Code, Config, Exec, Sandbox, State};
 
 /// Creating them takes a quarter of a second each on two processors, and one is asked for an answer every 10 s.
@@ -135,4 +135,23 @@ fn those_that_wait_for_their_turn_can_be_ended() {
     let left: Vec<Sandbox> = (0..8).map(|_| runtime.create_begin(&Config::new()).unwrap()).collect();
     runtime.shutdown();
     assert!(left.iter().all(|one| one.state() == State::Ended));
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn one_that_takes_a_warm_sandbox_does_not_wait() {
+    let _alone = alone();
+    let runtime = runtime();
+    let mut template = Config::new();
+    template.set_hostname("warm").unwrap();
+    runtime.keep_warm(&template, 1).unwrap();
+    eventually("a member is made", || runtime.warm_stats(None).ready == 1);
+    runtime.set_max_starts(1).unwrap();
+    let cold: Vec<Sandbox> = (0..8).map(|_| runtime.create_begin(&Config::new()).unwrap()).collect();
+    // No other member is made while these start.
+    let warm = runtime.create(&template).unwrap();
+    assert_eq!(cold.last().unwrap().state(), State::Starting);
+    assert_eq!((runtime.warm_stats(None).hits, warm.state()), (1, State::Running));
+    cold.iter().for_each(|one| one.wait_started(LONG).unwrap());
+    assert_eq!(runtime.warm_stats(None).failures, 0);
 }

@@ -3,6 +3,8 @@
 //! The checks are pure functions of texts and numbers, which [`Host::read`] gathers. Whether a namespace can really be
 //! made shows only by trying, which a multi-threaded host can't: the keeper tries, and the result is a [`LiveProbe`].
 //! If there is one it decides; settings then only explain a refusal.
+//!
+//! One file: each check is a few lines, and all read the same [`Host`].
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,6 @@
 //! The numbers that C sees: error codes, kinds, reasons, states. They never change their meaning.
+//!
+//! One file, so that no number is given twice.
 #![allow(dead_code, reason = "some are only read by C")]
 
 use crate::sandbox::State;

@@ -27,6 +27,9 @@ use crate::keeper::wire::files::Totals;
 
 /// What a directory leaves free in the image store's file system.
 const SPACE_MARGIN: u64 = 64 << 20;
+/// How long the sandbox may take to say how its part has ended once it has no stream any more. What is inside may be hostile,
+/// and say only that it works.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// After how many bytes of a directory the free space is looked at again: others write there, too.
 const SPACE_INTERVAL: u64 = 16 << 20;
 
@@ -54,8 +57,8 @@ pub(crate) trait Transfer: fmt::Debug + Send {
     /// Begins it, with at most so many bytes of files. Returns the other end of its stream, which blocks.
     fn begin(&mut self, limit: u64) -> Result<OwnedFd>;
 
-    /// Waits until the sandbox has done its part.
-    fn wait(&self, ended: &AtomicBool) -> Result<Totals>;
+    /// Waits until the sandbox has done its part. After `patience` that is cancelled.
+    fn wait(&self, ended: &AtomicBool, patience: Option<Duration>) -> Result<Totals>;
 }
 
 /// A directory of a sandbox of which a snapshot is to be taken.
@@ -92,7 +95,9 @@ impl TakeDirectory {
         let layer = LayerInput { fd: stream, range: None };
         let read = helper.layer(layer, None, Whiteouts::None, &mut watch);
         let (helper, (), totals) =
-            both(helper, read, &*self.transfer, ended).map_err(|error| match error.code() {
+            both(helper, read, &*self.transfer, ended, Some(ANSWER_TIMEOUT)).map_err(|error| match error
+                .code()
+            {
                 Code::Limit if room < limits.bytes => {
                     error.context(format!("the image store has {room} bytes free for it"))
                 }
@@ -160,7 +165,8 @@ impl CopyOut {
             let _ = end.shutdown(Shutdown::Write);
         }
         drop(end);
-        let (_helper, Exported { skipped, .. }, totals) = both(helper, written, &*self.transfer, ended)?;
+        let (_helper, Exported { skipped, .. }, totals) =
+            both(helper, written, &*self.transfer, ended, None)?;
         Ok(CopiedImage { bytes: totals.bytes, entries: totals.entries, skipped })
     }
 }
@@ -171,9 +177,17 @@ fn both<T>(
     done: Result<T>,
     transfer: &dyn Transfer,
     ended: &AtomicBool,
+    patience: Option<Duration>,
 ) -> Result<(Helper, T, Totals)> {
     match done {
-        Ok(done) => Ok((helper, done, transfer.wait(ended)?)),
+        Ok(done) => match transfer.wait(ended, patience) {
+            Err(error) if error.code() == Code::Closed => {
+                cancelled(ended)?;
+                let text = format!("{}: the sandbox does not say that it is done", transfer.name());
+                Err(Error::new(Code::Engine, text))
+            }
+            waited => Ok((helper, done, waited?)),
+        },
         Err(error) => Err(cause(helper, error, transfer, ended)),
     }
 }
@@ -185,7 +199,7 @@ fn cause(helper: Helper, error: Error, transfer: &dyn Transfer, ended: &AtomicBo
     }
     // With it its end of the stream is closed, which ends the sandbox's part.
     drop(helper);
-    match transfer.wait(ended) {
+    match transfer.wait(ended, Some(ANSWER_TIMEOUT)) {
         Err(inside) if inside.code() != Code::Closed => inside,
         _ => error.context(transfer.name()),
     }

@@ -1,6 +1,7 @@
 //! A runtime: two threads, however many sandboxes (and one more while some are planned), and the registry of
 //! sandboxes.
 
+mod claim;
 mod control;
 mod host;
 mod images;

@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::files::{FileOperation, check_path};
 use super::snapshot::mounts_below;
@@ -18,6 +18,8 @@ use crate::keeper::wire::files::Totals;
 
 /// How long reading or writing a directory may take in the sandbox.
 const TIME_LIMIT: Duration = Duration::from_secs(15 * 60);
+/// How often it is looked whether something has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Sandbox {
     /// Stores a directory as a new image whose root it is, and waits for that. `tag` is a name for it.
@@ -138,11 +140,22 @@ impl Transfer for DirectoryTransfer {
         Ok(stream.into())
     }
 
-    fn wait(&self, ended: &AtomicBool) -> Result<Totals> {
+    fn wait(&self, ended: &AtomicBool, patience: Option<Duration>) -> Result<Totals> {
         let Some(operation) = &self.operation else {
             debug_assert!(false, "what is waited for was begun");
             return Err(Error::new(Code::Internal, "a directory that was never begun: a bug of the library"));
         };
+        if let Some(patience) = patience {
+            // The time that all of it may take bounds this, too.
+            let begin = Instant::now();
+            while !operation.has_ended() && !ended.load(Ordering::Relaxed) && begin.elapsed() < patience {
+                // What it ends with is read below.
+                let _ = operation.wait(Some(POLL_INTERVAL));
+            }
+            if !operation.has_ended() {
+                operation.cancel();
+            }
+        }
         let totals = super::snapshot::wait_for(operation, ended)?;
         Ok(Totals { bytes: totals.bytes, entries: totals.entries, skipped: totals.skipped })
     }

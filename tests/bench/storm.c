@@ -316,24 +316,36 @@ static void memory_of(long pid, long *private, long *proportional)
         fclose(file);
 }
 
-static long parent_of(long pid, char *name, size_t size)
+/* A file of a process; 0 if it has ended. */
+static ssize_t read_of(long pid, const char *file, char *text, size_t size)
 {
-    char path[64], text[512];
-    snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%ld/%s", pid, file);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    ssize_t got = fd < 0 ? 0 : read(fd, text, size - 1);
     if (fd >= 0)
         close(fd);
-    if (got <= 0)
-        return 0;
-    text[got] = 0;
-    char *begin = strchr(text, '('), *end = strrchr(text, ')');
-    if (begin == NULL || end == NULL)
-        return 0;
-    snprintf(name, size, "%.*s", (int)(end - begin - 1), begin + 1);
-    char state;
+    text[got > 0 ? got : 0] = 0;
+    return got > 0 ? got : 0;
+}
+
+static long parent_of(long pid)
+{
+    char text[512], state;
     long parent = 0;
-    return sscanf(end + 2, "%c %ld", &state, &parent) == 2 ? parent : 0;
+    char *end = read_of(pid, "stat", text, sizeof text) > 0 ? strrchr(text, ')') : NULL;
+    return end != NULL && sscanf(end + 2, "%c %ld", &state, &parent) == 2 ? parent : 0;
+}
+
+/* What a process calls itself: "runsc-sandbox", say. */
+static void name_of(long pid, char *name, size_t size)
+{
+    char text[4096];
+    if (read_of(pid, "cmdline", text, sizeof text) == 0)
+        read_of(pid, "comm", text, sizeof text);
+    const char *slash = strrchr(text, '/');
+    snprintf(name, size, "%.*s", (int)size - 1, slash == NULL ? text : slash + 1);
+    name[strcspn(name, " \n")] = 0;
 }
 
 /* Whose memory the sandboxes take, by the name of the process, below this one. */
@@ -342,15 +354,16 @@ static void print_memory(long count)
     struct { char name[64]; long processes, private, proportional; } kinds[16] = {0};
     DIR *all = opendir("/proc");
     for (struct dirent *entry; all != NULL && (entry = readdir(all)) != NULL;) {
-        char name[64], other[64];
+        char name[64];
         long pid = atol(entry->d_name), above = pid, private, proportional;
         if (pid <= 0)
             continue;
         for (int depth = 0; above > 1 && above != getpid() && depth < 8; depth++)
-            above = parent_of(above, above == pid ? name : other, sizeof name);
+            above = parent_of(above);
         if (above != getpid() || pid == getpid())
             continue;
         memory_of(pid, &private, &proportional);
+        name_of(pid, name, sizeof name);
         for (size_t at = 0; at < sizeof kinds / sizeof *kinds; at++) {
             if (kinds[at].processes > 0 && strcmp(kinds[at].name, name) != 0)
                 continue;

@@ -37,16 +37,15 @@ cp "$library" "$home/libsbx.so"
 cp "$SBX_RUNSC" "$home/runsc"
 
 python=/usr/bin/python3
-# newer_python: sets python to one of 3.12 or later that this system has, which that user gets to run.
+# newer_python: sets python to one of 3.12 or later, of this system or of pyenv; what it returns says whether there is one.
 newer_python() {
-    for name in python3 python3.12 python3.13 python3.14; do
-        found=$(command -v "$name") || continue
-        prefix=$("$found" -c 'import sys; print(sys.base_prefix if sys.version_info >= (3, 12) else "")') || continue
+    for name in python3 python3.12 python3.13 python3.14 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin/python3; do
+        prefix=$("$name" -c 'import sys; print(sys.base_prefix if sys.version_info >= (3, 12) else "")' 2>/dev/null) || continue
         [ -n "$prefix" ] || continue
         python=$prefix/bin/python3
         return 0
     done
-    give_up "harbor takes Python 3.12 or later, and there is none"
+    return 1
 }
 
 # installed NAME REQUIREMENT...: a venv with these and no others.
@@ -141,7 +140,7 @@ for wanted in "$@"; do
                 -o asyncio_default_test_loop_scope=module "$home/openai-agents/test_session.py"
             ;;
         harbor)
-            newer_python
+            newer_python || give_up "harbor takes Python 3.12 or later, and there is none"
             installed harbor harbor==0.26.0 pytest==9.2.0 pytest-asyncio==1.5.0
             python_root
             cp target/roots/python.tar "$home/python.tar"

@@ -1,6 +1,9 @@
 #!/bin/sh
-# The tests of limits under cgroup v2, in a virtual machine: sh tests/vm/cgroups.sh path/to/limits_of_memory path/to/runsc
+# Tests under cgroup v2, in a virtual machine: sh tests/vm/cgroups.sh path/to/limits_of_memory path/to/runsc [PROGRAM...]
 #
+# The first program is the tests of limits. Each other one is a program of tests/*.rs that runs there too, as root and as an
+# ordinary user, but for the tests that init names. With "" in place of the first, only the others run, and with words in
+# SBX_VM_FILTER only those of their tests that have one in their name.
 # Debian's cloud kernel with an initramfs made here, emulated, so that it runs where there is no KVM. What is downloaded is kept in
 # target/vm.
 set -eu
@@ -10,6 +13,7 @@ cd "$(dirname "$0")/../.."
 
 program=$1
 runsc=$2
+shift 2
 store=$(pwd)/target/vm
 need_packages qemu-system-x86_64:qemu-system-x86 stdbuf:coreutils dpkg-deb:dpkg strip:binutils
 mkdir -p "$store"
@@ -51,14 +55,49 @@ for directory in bin sbin lib lib64; do
     ln -s "usr/$directory" "$root/$directory"
 done
 cp "$busybox" "$root/usr/bin/busybox"
-for applet in sh cat head true yes sleep mount mkdir echo ls find chown chmod su env poweroff cp switch_root; do
+for applet in sh cat head true yes sleep mount mkdir echo ls find chown chmod su env poweroff cp switch_root \
+    basename gzip id kill mknod rm stat tar; do
     ln -s busybox "$root/usr/bin/$applet"
 done
-ldd "$program" | grep -o '/[^ ]*' | while read -r library; do
-    mkdir -p "$root$(dirname "$library")"
-    cp -L "$library" "$root$library"
+# add PROGRAM PLACE: a program, with the libraries that it loads.
+add() {
+    ldd "$1" | grep -o '/[^ ]*' | while read -r library; do
+        mkdir -p "$root$(dirname "$library")"
+        cp -L "$library" "$root$library"
+    done
+    rm -f "$root/$2"
+    strip -o "$root/$2" "$1"
+}
+mkdir "$root/test/others"
+runs=0
+if [ -n "$program" ]; then
+    add "$program" test/limits
+    runs=5
+fi
+for other; do
+    name=${other##*/}
+    add "$other" "test/others/${name%-*}"
+    runs=$((runs + 2))
 done
-strip -o "$root/test/limits" "$program"
+printf '%s\n' "${SBX_VM_FILTER:-}" >"$root/test/filter"
+if [ $# != 0 ]; then
+    # What busybox does otherwise.
+    for name in cp id; do
+        add "/usr/bin/$name" "usr/bin/$name"
+    done
+    # These have sandboxes with networks.
+    modules=$(ls -d "$store/$kernel_package"/lib/modules/*)
+    (
+        cd "$modules/kernel"
+        into=$root/usr/lib/modules/${modules##*/}/kernel
+        mkdir -p "$into"
+        cp --parents -r net/netfilter net/ipv4/netfilter net/ipv6/netfilter drivers/net/veth.ko lib/libcrc32c.ko "$into"
+    )
+    "$busybox" depmod -b "$root" "${modules##*/}"
+    for applet in modprobe depmod; do
+        ln -s ../bin/busybox "$root/usr/sbin/$applet"
+    done
+fi
 cp "$runsc" "$root/test/runsc"
 chmod 755 "$root/test/runsc"
 printf 'root:x:0:0::/root:/bin/sh\nuser:x:1001:1001::/tmp:/bin/sh\n' >"$root/etc/passwd"
@@ -68,11 +107,11 @@ chmod 755 "$root/init"
 (cd "$root" && find . | "$busybox" cpio -o -H newc 2>/dev/null | gzip -1) >"$work/initramfs"
 
 status=0
-timeout 1800 qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 1536 -nographic -no-reboot \
+timeout $((600 + 300 * runs)) qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 2048 -nographic -no-reboot \
     -kernel "$kernel" -initrd "$work/initramfs" -append "console=ttyS0 panic=-1 loglevel=1" </dev/null |
     stdbuf -o0 tr -d '\r' | tee "$work/log" || status=$?
 [ "$status" = 0 ] || give_up "the virtual machine ended with $status" "see what it said above"
-[ "$(grep -c '^cgroups: ' "$work/log")" = 5 ] || give_up "the virtual machine did not get to its end" "see above"
+[ "$(grep -c '^cgroups: ' "$work/log")" = "$runs" ] || give_up "the virtual machine did not get to its end" "see above"
 if grep '^cgroups: ' "$work/log" | grep -v ' 0$'; then
-    give_up "limits failed under cgroup v2" "see above"
+    give_up "tests failed under cgroup v2" "see above"
 fi

@@ -74,7 +74,7 @@ class SbxProvisioner(KernelProvisionerBase):
     async def cleanup(self, restart: bool = False) -> None:
         """A kernel that is started again has its sandbox with what it wrote, and its ports."""
         if not restart and (sandbox := self._sandbox) is not None:
-            self._sandbox = self._kernel = None
+            self._sandbox, self._kernel = None, None
             await sandbox.close.aio()
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
@@ -92,14 +92,17 @@ class SbxProvisioner(KernelProvisionerBase):
         return kwargs
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
-        if self._sandbox is None or self._sandbox.returncode is not None:
-            await self._start_sandbox()
-        sandbox, known = self._sandbox, self.connection_info
-        inside = {**known, **_PORTS, "ip": "0.0.0.0", "key": known["key"].decode()}
-        await sandbox.filesystem.write_text.aio(json.dumps(inside), f"{_DIRECTORY}/connection.json")
-        kept = libsbx.Capture()
-        options: dict[str, Any] = dict(stdout=kept, stderr=libsbx.StreamType.STDOUT, env=kwargs["env"])
-        self._kernel = await sandbox.exec.aio(*cmd, **options)
+        try:
+            if self._sandbox is None or self._sandbox.returncode is not None:
+                await self._start_sandbox()
+            sandbox, known = self._sandbox, self.connection_info
+            inside = {**known, **_PORTS, "ip": "0.0.0.0", "key": known["key"].decode()}
+            await sandbox.filesystem.write_text.aio(json.dumps(inside), f"{_DIRECTORY}/connection.json")
+            options: dict[str, Any] = dict(stdout=libsbx.Capture(), stderr=libsbx.StreamType.STDOUT, env=kwargs["env"])
+            self._kernel = await sandbox.exec.aio(*cmd, **options)
+        except BaseException:
+            await self.cleanup()
+            raise
         return known
 
     async def _start_sandbox(self) -> None:

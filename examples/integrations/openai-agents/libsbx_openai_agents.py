@@ -172,6 +172,9 @@ class SbxSandboxSession(BaseSandboxSession):
     async def _validate_path_access(self, path: Path | str, *, for_write: bool = False) -> Path:
         return await self._validate_remote_path_access(path, for_write=for_write)
 
+    def _current_runtime_helper_cache_key(self) -> object:
+        return self.state.sandbox_id
+
     async def running(self) -> bool:
         return self._sandbox is not None and self._sandbox.returncode is None
 
@@ -248,15 +251,19 @@ class SbxSandboxSession(BaseSandboxSession):
     async def persist_workspace(self) -> io.IOBase:
         skipped = sorted(path.as_posix() for path in self._persist_workspace_skip_relpaths())
         if self.state.options.workspace_persistence == "snapshot" and not skipped and self._has_image():
-            name = f"openai-agents:{self.state.session_id.hex}"
             try:
-                await self.sandbox.snapshot_filesystem.aio(timeout=600, tag=name)
+                await self.sandbox.snapshot_filesystem.aio(timeout=600, tag=self._snapshot_name())
             except libsbx.Error as error:
                 raise WorkspaceArchiveReadError(path=self._workspace_root_path(), cause=error) from error
-            return io.BytesIO(_SNAPSHOT + name.encode())
+            return io.BytesIO(_SNAPSHOT + self._snapshot_name().encode())
         archive = tempfile.TemporaryFile()
         try:
             await self._archive([f"--exclude=./{path}" for path in skipped], archive)
+            archive.seek(0)
+            # The sandbox's own tar wrote it, which may be any program: it must not name an image for resume().
+            if archive.read(len(_SNAPSHOT)) == _SNAPSHOT:
+                context = {"detail": "the sandbox's tar wrote no archive"}
+                raise WorkspaceArchiveReadError(path=self._workspace_root_path(), context=context)
             archive.seek(0)
         except BaseException:
             archive.close()
@@ -294,7 +301,10 @@ class SbxSandboxSession(BaseSandboxSession):
         first = data.read(1 << 20)
         try:
             if first.startswith(_SNAPSHOT):
-                image = libsbx.Image.from_name(first[len(_SNAPSHOT) :].decode())
+                name = self._snapshot_name()
+                if self.state.options.workspace_persistence != "snapshot" or first != _SNAPSHOT + name.encode():
+                    failed("it names an image that is not this session's snapshot")
+                image = libsbx.Image.from_name(name)
                 await self.sandbox.close.aio()
                 await self._open(image)
                 self._in_workspace = True
@@ -312,10 +322,13 @@ class SbxSandboxSession(BaseSandboxSession):
                     process.stdin.write_eof()
                     await process.stdin.drain.aio()
                 code = await process.wait.aio()
-        except (libsbx.Error, UnicodeDecodeError) as error:
+        except libsbx.Error as error:
             failed(error)
         if code != 0:
             failed(process.captured("stderr").text)
+
+    def _snapshot_name(self) -> str:
+        return f"openai-agents:{self.state.session_id.hex}"
 
     def _has_image(self) -> bool:
         options = self.state.options
@@ -332,18 +345,18 @@ class SbxSandboxSession(BaseSandboxSession):
         max_output_tokens: int | None = None,
     ) -> PtyExecUpdate:  # fmt: skip
         argv, name = _without_sudo(self._prepare_exec_command(*command, shell=shell, user=user))
+        if len(self._programs) >= PTY_PROCESSES_MAX:
+            await self._programs.pop(min(self._programs, key=lambda each: self._programs[each].used)).end()
         try:
             process = await self._start(argv, name, timeout, stderr=libsbx.StreamType.STDOUT, text=False, pty=tty)
         except libsbx.Error as error:
             raise ExecTransportError(command=command, cause=error) from error
-        program = _Program(process, tty)
+        number, program = allocate_pty_process_id(set(self._programs)), _Program(process, tty)
+        self._programs[number] = program
         if not tty:
             process.stdin.write_eof()
-            await process.stdin.drain.aio()
-        if len(self._programs) >= PTY_PROCESSES_MAX:
-            await self._programs.pop(min(self._programs, key=lambda each: self._programs[each].used)).end()
-        number = allocate_pty_process_id(set(self._programs))
-        self._programs[number] = program
+            with contextlib.suppress(OSError):  # it has ended, as the answer says
+                await process.stdin.drain.aio()
         milliseconds = clamp_pty_yield_time_ms(10_000 if yield_time_s is None else int(yield_time_s * 1000))
         return await self._answer(number, program, milliseconds, max_output_tokens)
 

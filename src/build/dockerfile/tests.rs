@@ -1,3 +1,5 @@
+//! What Dockerfiles say, and what is refused. One file: the tests share how they read one, and nothing else.
+
 use super::*;
 
 fn arguments(args: &[(&str, &str)]) -> Vec<(String, String)> {

@@ -1,4 +1,6 @@
 //! TCP flows: connect, data, end.
+//!
+//! One file: these are the stages of one state, and what ends a flow ends it in each of them.
 
 use std::io;
 use std::net::SocketAddr;

@@ -6,6 +6,7 @@
 //! Passwords and tokens are in no error, no log and no `Debug`.
 
 mod blob;
+mod buffered;
 mod challenge;
 mod client;
 mod credential_helper;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
+use super::buffered::{BUFFER, Buffered, ended, malformed};
 use super::dial::Connection;
 use super::failure::Failure;
 use super::patience::Patience;
@@ -35,89 +36,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a body that is read as a whole may take, however it comes. Those are short: manifests, tokens, errors.
 const BODY_TIMEOUT: Duration = Duration::from_secs(120);
-
-const BUFFER: usize = 64 * 1024;
-
-/// A stream whose next bytes may have been received already.
-#[derive(Debug)]
-struct Buffered {
-    connection: Connection,
-    bytes: Zeroizing<Vec<u8>>,
-    /// Where in `bytes` the rest begins.
-    start: usize,
-}
-
-impl Buffered {
-    fn new(connection: Connection) -> Self {
-        Self { connection, bytes: Zeroizing::default(), start: 0 }
-    }
-
-    fn rest(&self) -> &[u8] {
-        self.bytes.get(self.start..).unwrap_or_default()
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.start = self.start.saturating_add(count).min(self.bytes.len());
-    }
-
-    /// Receives more behind what there is; false at the end of the stream.
-    fn fill(&mut self, patience: &Patience<'_>, until: Instant) -> Result<bool, Failure> {
-        if self.start > 0 {
-            self.bytes.drain(..self.start);
-            self.start = 0;
-        }
-        let length = self.bytes.len();
-        self.bytes.resize(length.saturating_add(BUFFER), 0);
-        let room = self.bytes.get_mut(length..).unwrap_or_default();
-        let received = self.connection.stream.receive(room, patience, until);
-        self.bytes.truncate(length.saturating_add(*received.as_ref().unwrap_or(&0)));
-        Ok(received? > 0)
-    }
-
-    /// What is there, or else what comes next. 0 at the end of the stream.
-    fn read(&mut self, buffer: &mut [u8], patience: &Patience<'_>, until: Instant) -> Result<usize, Failure> {
-        let rest = self.rest();
-        if rest.is_empty() {
-            return self.connection.stream.receive(buffer, patience, until);
-        }
-        let count = rest.len().min(buffer.len());
-        if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
-            to.copy_from_slice(from);
-        }
-        self.consume(count);
-        Ok(count)
-    }
-
-    /// A line without its end.
-    fn line(&mut self, limit: usize, patience: &Patience<'_>, until: Instant) -> Result<Vec<u8>, Failure> {
-        let mut searched = 0;
-        loop {
-            let unread = self.rest();
-            if let Some(at) = unread.iter().skip(searched).position(|byte| *byte == b'\n') {
-                let length = searched.saturating_add(at);
-                let line = unread.get(..length).unwrap_or_default();
-                let line = line.strip_suffix(b"\r").unwrap_or(line).to_vec();
-                self.consume(length.saturating_add(1));
-                return Ok(line);
-            }
-            searched = unread.len();
-            if searched > limit {
-                return Err(malformed("a line is too long").into());
-            }
-            if !self.fill(patience, until)? {
-                return Err(ended());
-            }
-        }
-    }
-}
-
-fn malformed(what: &str) -> crate::error::Error {
-    error(format!("the server's answer is malformed: {what}"))
-}
-
-fn ended() -> Failure {
-    Failure::passing(error("the connection ended before the answer did"))
-}
 
 /// The status line and the headers.
 #[derive(Debug)]
@@ -269,7 +187,7 @@ impl Response {
 
     /// How near the server is.
     pub(super) fn reach(&self) -> Reach {
-        self.source.connection.reach
+        self.source.reach()
     }
 
     /// Lets another request use the connection, if the body has been read to its end.
@@ -277,7 +195,7 @@ impl Response {
         let ended =
             matches!(self.framing, Framing::Ended | Framing::Length(0)) && self.source.rest().is_empty();
         if let Some((pool, home)) = self.home.filter(|_| ended) {
-            pool.put(home, self.source.connection);
+            pool.put(home, self.source.into_connection());
         }
     }
 

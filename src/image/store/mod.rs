@@ -24,6 +24,7 @@ pub(crate) mod directories;
 pub(crate) mod filesystem;
 mod record;
 mod steps;
+mod stored;
 mod tags;
 mod temporary;
 #[cfg(test)]
@@ -33,41 +34,34 @@ pub(crate) mod trust;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use nix::fcntl::renameat;
-use nix::sys::stat::{FileStat, Mode, fchmod, fstat, futimens};
-use nix::sys::time::TimeSpec;
+use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::unistd::{fsync, ftruncate};
 use sha2::{Digest as _, Sha256};
 
 use directories::{Directories, Lock, open_file, read_file, remove_file};
 use record::Record;
-pub(crate) use record::{Origin, OriginKind};
+pub(crate) use record::{ImageId, Origin, OriginKind};
 use steps::Steps;
+pub(crate) use stored::StoredImage;
+use stored::{MODE, check_magic, file_name, record_name, touch};
 use tags::Tags;
 pub(crate) use temporary::Temporary;
 
-use super::erofs::{MAGIC, SUPERBLOCK};
-use super::{Digest, ImageConfig, cancelled, error};
+use super::{Digest, cancelled, error};
 use crate::error::{Code, Context, Error, Result};
 use crate::sys::secure;
-
-/// The name of an image: what it is made of. An alias, since it is written as every digest is.
-pub(crate) type ImageId = Digest;
 
 /// Changes whenever the same layers would make another file.
 const WRITER_VERSION: u32 = 1;
 /// As many digits of an id name an image.
 const MIN_PREFIX_DIGITS: usize = 12;
-/// The mode of what is published.
-const MODE: u32 = 0o400;
-
 /// The id of an image that is made of layers: its configuration's digest, its layers' (uncompressed), and the writer.
 pub(crate) fn id_of_layers(config: Digest, diff_ids: &[Digest]) -> ImageId {
     let mut hash = Sha256::new();
@@ -94,16 +88,6 @@ pub(crate) fn id_of_file(file: &File, config: Digest, check: &dyn Fn() -> Result
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     directories: Arc<Directories>,
-}
-
-/// An image in the store, as it was when it was looked up. A cheap clone.
-#[derive(Clone, Debug)]
-pub(crate) struct StoredImage {
-    directories: Arc<Directories>,
-    record: Arc<Record>,
-    blocks: u64,
-    last_used: SystemTime,
-    tags: Vec<String>,
 }
 
 /// What pruning has done.
@@ -242,7 +226,7 @@ impl Store {
     /// An image by its id. One whose files are damaged is an error that says so.
     pub(crate) fn get(&self, id: ImageId) -> Result<Option<StoredImage>> {
         let tags = self.tags()?;
-        self.load(id, &tags)
+        StoredImage::load(&self.directories, id, &tags)
     }
 
     /// All images, the one used last first. What is damaged is left out, and logged.
@@ -250,12 +234,12 @@ impl Store {
         let tags = self.tags()?;
         let mut images = Vec::new();
         for id in self.ids()? {
-            match self.load(id, &tags) {
+            match StoredImage::load(&self.directories, id, &tags) {
                 Ok(image) => images.extend(image),
                 Err(cause) => log::warn!("{cause}"),
             }
         }
-        images.sort_by_key(|image| (std::cmp::Reverse(image.last_used), image.record.id));
+        images.sort_by_key(|image| (std::cmp::Reverse(image.last_used()), image.id()));
         Ok(images)
     }
 
@@ -327,32 +311,9 @@ impl Store {
         Ok(pruned)
     }
 
-    fn load(&self, id: ImageId, tags: &Tags) -> Result<Option<StoredImage>> {
-        let images = &self.directories.images;
-        let record = read_file(images, &record_name(id), record::MAX_RECORD_BYTES)
-            .map_err(|cause| damaged(id, &cause))?;
-        let Some((json, stat)) = record else { return Ok(None) };
-        let record = Record::parse(id, &json).map_err(|cause| damaged(id, &cause))?;
-        let (_, blocks) = match open_image(&self.directories, &record) {
-            Ok(opened) => opened,
-            // Another process has removed it since.
-            Err(_)
-                if read_file(images, &record_name(id), record::MAX_RECORD_BYTES)
-                    .is_ok_and(|r| r.is_none()) =>
-            {
-                return Ok(None);
-            }
-            Err(cause) => return Err(cause),
-        };
-        let last_used = last_used(&stat);
-        let tags = tags.of(id);
-        let directories = Arc::clone(&self.directories);
-        Ok(Some(StoredImage { directories, record: Arc::new(record), blocks, last_used, tags }))
-    }
-
     /// Whether an image is there and undamaged.
     fn is_whole(&self, id: ImageId) -> bool {
-        self.load(id, &Tags::default()).is_ok_and(|image| image.is_some())
+        StoredImage::load(&self.directories, id, &Tags::default()).is_ok_and(|image| image.is_some())
     }
 
     /// The ids for which there is a record, in their order.
@@ -478,130 +439,6 @@ impl Store {
     fn touch(&self, id: ImageId) -> Result<()> {
         touch(&self.directories, id)
     }
-}
-
-impl StoredImage {
-    /// Opens the file for reading, checks it, and counts this as a use. The descriptor stays good when the image is removed.
-    pub(crate) fn open(&self) -> Result<OwnedFd> {
-        let (file, _) = open_image(&self.directories, &self.record)?;
-        self.touch();
-        Ok(file.into())
-    }
-
-    /// Counts a use. It only decides what is pruned first; the image may have been removed by now.
-    pub(crate) fn touch(&self) {
-        if let Err(cause) = touch(&self.directories, self.record.id) {
-            log::debug!("{cause}");
-        }
-    }
-
-    /// The id.
-    pub(crate) fn id(&self) -> ImageId {
-        self.record.id
-    }
-
-    /// The configuration.
-    pub(crate) fn config(&self) -> &ImageConfig {
-        &self.record.config
-    }
-
-    /// The configuration's JSON, as the image has it.
-    pub(crate) fn config_json(&self) -> &str {
-        &self.record.config_json
-    }
-
-    /// The size of the file.
-    #[cfg(test)]
-    pub(crate) fn bytes(&self) -> u64 {
-        self.record.bytes
-    }
-
-    /// What the file takes on disk; it may have holes.
-    pub(crate) fn disk_bytes(&self) -> u64 {
-        self.blocks
-    }
-
-    /// When it was published.
-    pub(crate) fn created(&self) -> SystemTime {
-        self.record.created
-    }
-
-    /// When it was last opened or published.
-    pub(crate) fn last_used(&self) -> SystemTime {
-        self.last_used
-    }
-
-    /// Where it comes from.
-    pub(crate) fn origin(&self) -> &Origin {
-        &self.record.origin
-    }
-
-    /// Whether it is what a build's step has left, and has no name.
-    fn is_intermediate(&self) -> bool {
-        self.tags.is_empty() && self.record.origin.kind == OriginKind::Build
-    }
-
-    /// Its tags, sorted.
-    pub(crate) fn tags(&self) -> &[String] {
-        &self.tags
-    }
-}
-
-/// Opens an image's file if it is as it was published; also what it takes on disk.
-fn open_image(directories: &Directories, record: &Record) -> Result<(File, u64)> {
-    let id = record.id;
-    let Some((file, stat)) =
-        open_file(&directories.images, &file_name(id)).map_err(|cause| damaged(id, &cause))?
-    else {
-        return Err(Error::new(Code::NotFound, format!("image {id}: is not in the store any more")));
-    };
-    let refuse = |what: String| Err(damaged(id, &error(what)));
-    if stat.st_mode & 0o7777 != MODE {
-        return refuse(format!("its file has mode {:04o}, not {MODE:04o}", stat.st_mode & 0o7777));
-    }
-    if stat.st_nlink != 1 {
-        return refuse(format!("its file has {} names", stat.st_nlink));
-    }
-    if u64::try_from(stat.st_size) != Ok(record.bytes) {
-        return refuse(format!("its file has {} bytes, not {}", stat.st_size, record.bytes));
-    }
-    check_magic(&file, &file_name(id)).map_err(|cause| damaged(id, &cause))?;
-    Ok((file, u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512)))
-}
-
-fn damaged(id: ImageId, cause: &Error) -> Error {
-    error(format!("image {id}: is damaged; remove it, and get it again: {}", cause.message()))
-}
-
-fn check_magic(file: &File, name: &str) -> Result<()> {
-    let mut magic = [0; 4];
-    match file.read_exact_at(&mut magic, SUPERBLOCK as u64) {
-        Ok(()) if u32::from_le_bytes(magic) == MAGIC => Ok(()),
-        Ok(()) => Err(error(format!("{name}: is not an EROFS file"))),
-        Err(cause) => Err(cause).context(format!("{name}: reading the superblock")),
-    }
-}
-
-fn touch(directories: &Directories, id: ImageId) -> Result<()> {
-    let what = || format!("image {id}: marking it as used");
-    match open_file(&directories.images, &record_name(id))? {
-        Some((file, _)) => futimens(&file, &TimeSpec::UTIME_OMIT, &TimeSpec::UTIME_NOW).context(what()),
-        None => Ok(()),
-    }
-}
-
-fn last_used(record: &FileStat) -> SystemTime {
-    let seconds = Duration::from_secs(u64::try_from(record.st_mtime).unwrap_or(0));
-    let nanoseconds = Duration::from_nanos(u64::try_from(record.st_mtime_nsec).unwrap_or(0));
-    SystemTime::UNIX_EPOCH.checked_add(seconds.saturating_add(nanoseconds)).unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
-fn file_name(id: ImageId) -> String {
-    format!("{}.erofs", id.hex())
-}
-
-fn record_name(id: ImageId) -> String {
-    format!("{}.json", id.hex())
 }
 
 /// As the XDG base directory specification has it: a relative path is ignored.

@@ -8,6 +8,9 @@ use crate::error::Result;
 use crate::image::json::MAX_JSON_BYTES;
 use crate::image::{Digest, ImageConfig, error};
 
+/// The name of an image: what it is made of. An alias, since it is written as every digest is.
+pub(crate) type ImageId = Digest;
+
 /// The longest record: a configuration whose every second byte is escaped, and the rest.
 pub(super) const MAX_RECORD_BYTES: u64 = 2 * MAX_JSON_BYTES as u64 + 64 * 1024;
 /// The longest origin that is kept.

@@ -1,29 +1,19 @@
 //! How a creation takes a member of the warm pool: when that has given a sign of life.
 //!
 //! What was killed just now looks alive for as long as the kernel takes to end it, and a program that is asked for then may
-//! have been started or not. So the member's init is asked first, while the creation is planned: a creation never fails with
-//! the member that it was to take, and no program is started twice.
+//! have been started or not. So the member's init is asked first, while the creation is planned: a creation doesn't fail with
+//! what was dead already, and no program is started twice.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Loop;
 use super::creation::of;
 use crate::reactor::Key;
+use crate::runtime::claim::Claim;
 use crate::runtime::planning::{Returned, Turn};
 use crate::runtime::warm::Miss;
 use crate::sandbox::{Creation, Listeners, Plan};
-
-/// How long a member may take to give a sign of life. It normally takes less than a millisecond.
-const CLAIM_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A creation that takes a member as soon as that gives a sign of life. The creation itself is parked.
-pub(super) struct Claim {
-    pub(super) creation: u64,
-    plan: Plan,
-    listeners: Listeners,
-    until: Instant,
-}
 
 impl Loop {
     /// A creation that a member of the pool is likely to be ready for doesn't wait. The member is asked for a sign of life
@@ -48,16 +38,15 @@ impl Loop {
             debug_assert!(false, "the member and the creation were there just now");
             return;
         };
-        let until = self.reactor.now() + CLAIM_TIMEOUT;
         self.pool().claim(member, creation);
         self.planners.park(&mut self.reactor, returned);
-        self.claims.insert(member, Claim { creation, plan, listeners, until });
+        self.claims.insert(self.reactor.now(), member, Claim { creation, plan, listeners });
         self.with(key, |driver, cx| driver.check_alive(cx, creation));
     }
 
     /// The member has given a sign of life.
     pub(super) fn take_claimed(&mut self, member: u64, key: Key) {
-        let Some(Claim { creation, plan, listeners, .. }) = self.claims.remove(&member) else {
+        let Some(Claim { creation, plan, listeners }) = self.claims.remove(member) else {
             debug_assert!(false, "it was claimed just now");
             return;
         };
@@ -77,7 +66,7 @@ impl Loop {
 
     /// The member is not alive: the creation that was to take it goes the ordinary way, or takes another one.
     pub(super) fn give_up_claim(&mut self, member: u64) {
-        if let Some(claim) = self.claims.remove(&member)
+        if let Some(claim) = self.claims.remove(member)
             && let Some(returned) = self.planners.unpark(&mut self.reactor, claim.creation)
         {
             self.planners.wait(&mut self.reactor, Returned { missed: Miss::Died, ..returned });
@@ -86,13 +75,11 @@ impl Loop {
 
     /// Ends the members that have given no sign of life. Until when the next one may.
     pub(super) fn check_claims(&mut self, now: Instant) -> Option<Instant> {
-        let late: Vec<u64> =
-            self.claims.iter().filter(|(_, claim)| claim.until <= now).map(|(member, _)| *member).collect();
-        for member in late {
+        for member in self.claims.late(now) {
             self.pool().lost(now, member, "its init does not answer");
             self.end_member(member);
             self.give_up_claim(member);
         }
-        self.claims.values().map(|claim| claim.until).min()
+        self.claims.next()
     }
 }

@@ -18,7 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
-use self::claims::Claim;
+use super::claim::Claims;
 use super::maintenance::PoolMaintenance;
 use super::nameservers::ServerWatch;
 use super::planning::Planners;
@@ -83,8 +83,7 @@ pub(super) struct Loop {
     measuring: Slab<Weak<Gathering>>,
     numbers: HashMap<u64, Key>,
     warm: PoolMaintenance,
-    /// By the member's number.
-    claims: HashMap<u64, Claim>,
+    claims: Claims,
     ending: bool,
     idleness: Idleness,
 }
@@ -113,7 +112,7 @@ impl Loop {
         let Shares { pool, images, .. } = shares;
         Self {
             warm: PoolMaintenance::new(pool, WARM),
-            claims: HashMap::new(),
+            claims: Claims::default(),
             reactor,
             commands,
             engine,
@@ -248,8 +247,8 @@ impl Loop {
             return self.abandon_sandbox(key);
         }
         let (captures, number, stage) = (driver.take_captures(), driver.shared().number, driver.stage());
-        let (is_gone, claim) = (driver.is_gone(), self.claims.get(&number));
-        let is_alive = claim.is_some_and(|claim| driver.is_alive(claim.creation));
+        let is_gone = driver.is_gone();
+        let is_alive = self.claims.creation(number).is_some_and(|creation| driver.is_alive(creation));
         let failure =
             || driver.shared().facts().failure.as_ref().map(ToString::to_string).unwrap_or_default();
         self.warm.has_stage(self.reactor.now(), number, stage, failure);

@@ -3,8 +3,11 @@
 //!
 //! Nothing here blocks for longer than a netlink message takes, and nothing is called upwards: what the host is to know
 //! is put into [`Shared`] and its queue.
+//!
+//! One file: it is all that the control thread can call, and each call is an event for the lifecycle or a part's own.
 
 mod actions;
+mod life_check;
 mod messages;
 mod shutdown;
 mod startup;
@@ -42,6 +45,7 @@ use crate::keeper::wire::keeper::Request as ToKeeper;
 use crate::process::CaptureReader;
 use crate::reactor::{Admission, FdBudget, FdSlot, Key, Reactor, Slab, TimerId, Use};
 use crate::{egress, engine};
+use life_check::LifeCheck;
 pub(crate) use warm::{Stage, admit};
 
 /// What the control thread lends to a driver for one call: its own fields.
@@ -96,7 +100,7 @@ pub(crate) struct SandboxDriver {
     captures: Vec<CaptureReader>,
     /// Init has left something unanswered since the last check.
     silence_is_checked_soon: bool,
-    life_check: Option<warm::LifeCheck>,
+    life_check: Option<LifeCheck>,
     admission: Option<Admission>,
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::life_check::LifeCheck;
 use super::{ControlCx, SandboxDriver, settings};
 use crate::cgroup::Groups;
 use crate::error::{Error, Result};
@@ -26,35 +27,20 @@ pub(crate) enum Stage {
     Started,
 }
 
-/// A question that a member's init answers if it is alive, asked for a creation that is to take the member. What was killed
-/// just now looks alive for as long as the kernel takes to end it, so there has to be an answer.
-#[derive(Debug)]
-pub(super) struct LifeCheck {
-    creation: u64,
-    ticket: u32,
-    is_answered: bool,
-}
-
 impl SandboxDriver {
     /// Asks a member's init for a sign of life, for this creation, unless it was asked.
     pub(crate) fn check_alive(&mut self, cx: &mut ControlCx<'_>, creation: u64) {
-        if self.life_check.as_ref().is_some_and(|check| check.creation == creation) {
+        if self.life_check.as_ref().is_some_and(|check| check.is_for(creation)) {
             return;
         }
         let ticket = self.lifecycle.tickets().next();
-        self.life_check = Some(LifeCheck { creation, ticket, is_answered: false });
+        self.life_check = Some(LifeCheck::new(creation, ticket));
         self.init.ask(cx.reactor, &ToInit::Ping { ticket });
     }
 
     /// Whether it has answered that.
     pub(crate) fn is_alive(&self, creation: u64) -> bool {
-        self.life_check.as_ref().is_some_and(|check| check.creation == creation && check.is_answered)
-    }
-
-    pub(super) fn on_pong(&mut self, ticket: u32) {
-        if let Some(check) = self.life_check.as_mut().filter(|check| check.ticket == ticket) {
-            check.is_answered = true;
-        }
+        self.life_check.as_ref().is_some_and(|check| check.is_alive(creation))
     }
 
     pub(crate) fn stage(&self) -> Stage {

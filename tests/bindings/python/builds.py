@@ -162,11 +162,12 @@ echo second line \\
         self.at("modules/sbx_two/data.bin", "data")
         sys.path.insert(0, str(self.at("modules/other", "").parent))
         self.addCleanup(sys.path.pop, 0)
-        image = self.base.env({"PYTHONPATH": "/srv"}).add_local_python_source("sbx_one", "sbx_two")
+        base = self.base.entrypoint(["/bin/sh", "-c"])
+        image = base.env({"PYTHONPATH": "/srv"}).add_local_python_source("sbx_one", "sbx_two")
         listed = "cd /root; find . -type f | sort; cat sbx_one.py; echo $PYTHONPATH"
         found = "./sbx_one.py\n./sbx_two/__init__.py\n./sbx_two/deep/three.py\none/root:/srv\n"
         self.assertEqual(output_of(image, listed), found)
-        image = self.base.add_local_python_source("sbx_two", ignore=["deep"])
+        image = base.add_local_python_source("sbx_two", ignore=["deep"])
         self.assertEqual(output_of(image, "cd /root/sbx_two; ls; echo $PYTHONPATH"), "__init__.py\ndata.bin\n/root\n")
         for wrong, error in (("no_such_module", NotFoundError), ("a.b", InvalidError), ("sys", InvalidError)):
             with self.subTest(module=wrong), self.assertRaises(error):

@@ -10,7 +10,7 @@ from typing import Any, Coroutine
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 
 from .errors import PoolClosedError, PoolFullError, PoolTimeoutError
 from .host import HostFullError
@@ -19,7 +19,9 @@ from .results import Created, HostStats, PoolStats
 # How often a creation is begun anew when its host dies meanwhile.
 _ATTEMPTS = 8
 # Between two looks at a host that doesn't answer.
-_INTERVAL = 0.1
+_INTERVAL = 0.2
+# So many looks at which it was dead, and not to be restarted, and it is given up.
+_DEATHS = 10
 
 
 @dataclass
@@ -95,6 +97,7 @@ class Coordinator:
                 self._created += 1
                 return host.number, created
 
+    @ray.method(max_task_retries=-1)
     async def stats(self) -> PoolStats:
         self._begin()
         hosts = [HostStats(each.node_id, each.pid, each.up, each.capacity, len(each.held)) for each in self._hosts]
@@ -114,27 +117,27 @@ class Coordinator:
         task.add_done_callback(self._tasks.discard)
 
     async def _follow(self, host: _Host) -> None:
-        """Keeps what is known of a host true, until Ray gives it up."""
-        while True:
+        """Keeps what is known of a host true, until Ray has given it up."""
+        deaths = 0
+        while deaths < _DEATHS:
             try:
-                # Waits while Ray restarts it, or has no node for it.
                 turn, incarnation, host.node_id, host.pid, held = await host.actor.begin.remote()
-            except (RayActorError, RayTaskError) as error:
-                self._hosts.remove(host)
-                self._why_gone = str(error)
-                self._hand_out()
-                return
-            self._adopt(host, incarnation, held)
-            try:
+                deaths = 0
+                self._adopt(host, incarnation, held)
                 while True:
                     for sandbox_id in await host.actor.ended.remote(turn):
                         host.held.pop(sandbox_id, None)
                     self._hand_out()
-            except (RayActorError, RayTaskError):
-                host.up = False
-                self._lost += sum(host.held.values())
-                host.held.clear()
+            except (RayActorError, RayTaskError) as error:
+                # Mostly it is restarted, or waits for a node that has room for it.
+                deaths = deaths + 1 if isinstance(error, ActorDiedError) else 0
+                self._why_gone = str(error)
+            host.up = False
+            self._lost += sum(host.held.values())
+            host.held.clear()
             await asyncio.sleep(_INTERVAL)
+        self._hosts.remove(host)
+        self._hand_out()
 
     def _adopt(self, host: _Host, incarnation: str, held: list[str]) -> None:
         if incarnation == host.incarnation:

@@ -74,7 +74,6 @@ class SandboxHost:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._turn = ""
 
-    @ray.method(max_task_retries=-1)
     async def begin(self) -> tuple[str, str, str, int, list[str]]:
         """Begins a turn of ended(): the turn, and this host's incarnation, node and process, and the sandboxes that it
         has. A coordinator that is gone gets nothing any more."""

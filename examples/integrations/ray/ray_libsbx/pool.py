@@ -85,7 +85,8 @@ class SandboxPool:
         names = [f"libsbx-host-{uuid.uuid4().hex}" for _ in range(hosts)]
         host = ray.remote(SandboxHost)
         self._hosts = [host.options(name=name, **options).remote(*arguments) for name in names]
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        # On this process's node, and no other: the pool doesn't outlive either.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         at_once = max_waiting + sandboxes_per_host * hosts + _CALLS_BESIDE
         actor = ray.remote(Coordinator).options(
             num_cpus=0, max_restarts=-1, max_concurrency=at_once, scheduling_strategy=here

@@ -42,7 +42,8 @@ class Output {
     for await (const piece of this.stream as AsyncIterable<Buffer>) {
       this.#heard = performance.now();
       const room = Math.min(piece.length, this.most - this.#size);
-      this.#kept.push(piece.subarray(0, room));
+      // A copy of a part: the part itself would keep the whole piece.
+      if (room > 0) this.#kept.push(room < piece.length ? Buffer.from(piece.subarray(0, room)) : piece);
       this.#size += room;
       this.#dropped += piece.length - room;
       const text = this.listener && this.#decoder.write(piece);
@@ -79,6 +80,7 @@ export async function run(sandbox: Sandbox, command: string, options: CommandOpt
     while (!over && (silent = Math.min(...outputs.map((output) => output.silentFor()))) < SILENCE_MS) {
       await Promise.race([reading, new Promise((done) => setTimeout(done, SILENCE_MS - silent))]);
     }
+    if (over) await reading;
     const timedOut = exit.reason === "timedOut";
     const [stdout, stderr] = outputs.map((output) => output.text());
     return {

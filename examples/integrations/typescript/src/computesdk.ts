@@ -50,9 +50,17 @@ interface Known {
 }
 
 // Sandboxes are this process's: there are no others to be listed.
-const live = new Map<string, Sandbox>();
+const created = new Map<string, Sandbox>();
 const known = new WeakMap<Sandbox, Known>();
 const imported = new Map<string, Promise<Image>>();
+
+/** Those that run. To wait for them instead would keep the process alive. */
+function live(): Map<string, Sandbox> {
+  for (const [id, sandbox] of created) {
+    if (sandbox.exitCode !== null) created.delete(id);
+  }
+  return created;
+}
 
 function about(sandbox: Sandbox): Known {
   const found = known.get(sandbox);
@@ -89,8 +97,9 @@ async function create(config: LibsbxConfig, options: CreateSandboxOptions = {}) 
   const workdir = options.directory ?? config.workdir ?? (said.WorkingDir || "/");
   const user = config.user ?? (said.User || undefined);
   const sandbox = await Sandbox.create(undefined, {
-    ...network(config, ports),
     ...config.options,
+    // After the options, which may have `blockNetwork: undefined`.
+    ...network(config, ports),
     image,
     // In place of the image's own program; without one the sandbox waits for commands by itself.
     ...(image?.hasProgram ? { entrypoint: ["sleep", "infinity"] } : {}),
@@ -106,9 +115,7 @@ async function create(config: LibsbxConfig, options: CreateSandboxOptions = {}) 
   });
   const metadata = options.metadata as Record<string, unknown> | undefined;
   known.set(sandbox, { createdAt: new Date(), timeout, workdir, user, metadata });
-  live.set(sandbox.id, sandbox);
-  // That it has ended is an answer of getInfo(); only one that runs is listed.
-  void sandbox.wait().finally(() => live.delete(sandbox.id));
+  live().set(sandbox.id, sandbox);
   return { sandbox, sandboxId: sandbox.id };
 }
 
@@ -119,12 +126,12 @@ export const libsbx = defineProvider<Sandbox, LibsbxConfig, never, Snapshot>({
     sandbox: {
       create,
       async getById(_config, sandboxId) {
-        const sandbox = live.get(sandboxId);
+        const sandbox = live().get(sandboxId);
         return sandbox ? { sandbox, sandboxId } : null;
       },
-      list: async () => [...live].map(([sandboxId, sandbox]) => ({ sandbox, sandboxId })),
+      list: async () => [...live()].map(([sandboxId, sandbox]) => ({ sandbox, sandboxId })),
       async destroy(_config, sandboxId) {
-        await live.get(sandboxId)?.[Symbol.asyncDispose]();
+        await live().get(sandboxId)?.[Symbol.asyncDispose]();
       },
       runCommand,
       streamCommand: runCommand,
@@ -166,7 +173,7 @@ export const libsbx = defineProvider<Sandbox, LibsbxConfig, never, Snapshot>({
     },
     snapshot: {
       async create(_config, sandboxId, options = {}) {
-        const sandbox = live.get(sandboxId);
+        const sandbox = live().get(sandboxId);
         if (!sandbox) throw new Error(`there is no sandbox ${sandboxId}`);
         const tag = `${SNAPSHOTS}/${options.name ?? sandboxId}`;
         return described(await sandbox.snapshot({ tag: tag.toLowerCase(), progress: () => {} }));

@@ -1,5 +1,7 @@
 //! Every pair of phase and event, the rules of causes and deadlines, and, in `orders`, whatever order events come in.
 
+mod exit_snapshots;
+mod members;
 mod orders;
 mod rules;
 mod table;
@@ -120,4 +122,27 @@ impl Sandbox {
     fn why(&self) -> String {
         self.life.why().unwrap_or_default()
     }
+}
+
+/// The status of waitpid(2) of a program that a signal ended, and of one that exited.
+const KILLED: i32 = libc::SIGKILL;
+const EXITED: i32 = 3 << 8;
+
+fn without_network() -> Settings {
+    Settings { network: false, watches_memory: false, ..settings() }
+}
+
+fn text(actions: &[Action]) -> String {
+    actions.iter().map(|action| format!("{action:?}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Everything of it dies.
+fn bury(sandbox: &mut Sandbox) -> Vec<Action> {
+    sandbox.all([
+        Event::KeeperClosed(error("the keeper ended")),
+        Event::KeeperExited,
+        Event::Detached,
+        Event::GroupsRemoved,
+        Event::InitLost(error("init ended")),
+    ])
 }

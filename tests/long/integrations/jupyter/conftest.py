@@ -12,11 +12,12 @@ PACKAGES = str(Path(ipykernel.__file__).parents[1])
 @pytest.fixture(scope="session", autouse=True)
 def kernels(tmp_path_factory):
     directory = tmp_path_factory.mktemp("jupyter")
-    for name, config in (("sandboxed", {}), ("user", {"user": "nobody", "workdir": "/"})):
+    programs = {"sandboxed": "python3", "user": "python3", "missing": "no-such-program"}
+    for name, config in (("sandboxed", {}), ("user", {"user": "nobody", "workdir": "/"}), ("missing", {})):
         place = directory / "kernels" / name
         place.mkdir(parents=True)
         spec = {
-            "argv": ["python3", "-m", "ipykernel_launcher", "-f", "{connection_file}", "--IPCompleter.use_jedi=False"],
+            "argv": [programs[name], "-m", "ipykernel_launcher", "-f", "{connection_file}", "--IPCompleter.use_jedi=False"],
             "display_name": "Python in a sandbox",
             "language": "python",
             "env": {"PYTHONPATH": "/opt/packages", "GIVEN": "to ${USER_OF_TEST}"},

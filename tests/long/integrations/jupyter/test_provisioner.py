@@ -1,9 +1,11 @@
 """What a server does with kernels, by jupyter_client's managers."""
 
+import contextlib
 import os
 import socket
 import time
 
+import libsbx
 import pytest
 from jupyter_client import AsyncKernelManager
 from jupyter_client.manager import KernelManager, start_new_kernel
@@ -102,14 +104,15 @@ def test_a_kernel_of_another_user():
 
 
 def processes():
-    """Those of this user, which is a user of this test alone."""
-    found = set()
+    """This process and its descendants."""
+    parents = {}
     for each in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            if os.stat(f"/proc/{each}").st_uid == os.getuid():
-                found.add(int(each))
-        except FileNotFoundError:
-            pass
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            with open(f"/proc/{each}/stat", errors="replace") as file:
+                parents[int(each)] = int(file.read().rpartition(")")[2].split()[1])
+    found = {os.getpid()}
+    while more := {each for each, parent in parents.items() if parent in found} - found:
+        found |= more
     return found
 
 
@@ -130,5 +133,9 @@ async def test_nothing_is_left_after_the_shutdown():
 
 
 def test_what_it_cannot_do_is_refused():
+    before = processes()
+    with pytest.raises(libsbx.Error):
+        KernelManager(kernel_name="missing").start_kernel()
+    assert not processes() - before
     with pytest.raises(RuntimeError):
         KernelManager(kernel_name="sandboxed", transport="ipc").start_kernel()

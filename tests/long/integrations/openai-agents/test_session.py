@@ -13,7 +13,8 @@ import libsbx
 import pytest
 from agents.sandbox.entries import Dir, File
 from agents.sandbox.errors import ExecTimeoutError, InvalidManifestPathError, PtySessionNotFoundError
-from agents.sandbox.errors import ExposedPortUnavailableError, WorkspaceArchiveReadError, WorkspaceReadNotFoundError
+from agents.sandbox.errors import ExposedPortUnavailableError, WorkspaceArchiveReadError, WorkspaceArchiveWriteError
+from agents.sandbox.errors import WorkspaceReadNotFoundError
 from agents.sandbox.manifest import Environment, Manifest
 from agents.sandbox.session import SandboxSessionState
 from agents.sandbox.snapshot import LocalSnapshotSpec
@@ -208,8 +209,28 @@ async def test_a_session_is_resumed_from_its_snapshot(options, persistence, tmp_
         assert await run(again, "cat file; pwd") == b"kept\n/workspace\n"
         whole = persistence == "snapshot" and wanted.image_name is not None
         assert (await again.exec("test -d /opt/outside")).ok() == whole
-        await run(again, "echo more >> file")
+        await again.write(Path("more"), io.BytesIO(b"more"))
+        assert (await again.read(Path("more"))).read() == b"more"
     await client.delete(again)
+
+
+@pytest.mark.parametrize("persistence", ["tar", "snapshot"])
+async def test_a_sandbox_cannot_choose_the_image_of_a_resumed_session(options, persistence):
+    client = SbxSandboxClient()
+    session = await client.create(options=options.model_copy(update={"workspace_persistence": persistence}))
+    async with session:
+        own = f"openai-agents:{session.state.session_id.hex}"
+        for name in ("openai-agents-test", own if persistence == "tar" else f"{own}0"):
+            with pytest.raises(WorkspaceArchiveWriteError):
+                await session.hydrate_workspace(io.BytesIO(f"libsbx image\n{name}".encode()))
+        # What is skipped has the workspace archived by tar.
+        session.register_persist_workspace_skip_path("skipped")
+        tar = f"printf 'libsbx image\\n{own}'"
+        await run(session, f"tar=$(command -v tar); rm $tar; echo \"{tar}\" > $tar; chmod 755 $tar", user="root")
+        with pytest.raises(WorkspaceArchiveReadError):
+            await session.persist_workspace()
+        await session.exec("rm -f /usr/bin/tar", user="root")
+    await client.delete(session)
 
 
 async def test_a_session_is_resumed_in_the_sandbox_that_is_there_still(options, tmp_path):

@@ -15,7 +15,7 @@ SANDBOXES = int(os.environ.get("RAY_SANDBOXES", "16"))
 NODES = int(os.environ.get("RAY_NODES", "2"))
 
 
-def patient(get_node, seconds=300):
+def patient(get_node, seconds=60):
     """Ray gives a raylet 30 seconds to start, which is too little on a busy machine: this waits for longer."""
 
     def wait(*args):
@@ -34,12 +34,23 @@ def patient(get_node, seconds=300):
 services.get_node = patient(services.get_node)
 
 
+def persistently(start):
+    """A raylet gives its own helpers as little time, and ends without them."""
+    for _ in range(9):
+        try:
+            return start()
+        except Exception as error:
+            if "timed out during startup" not in str(error):
+                raise
+    return start()
+
+
 class Nodes:
     """The cluster's nodes but the head, which has no sandboxes."""
 
     def __init__(self):
         head = dict(num_cpus=1, include_dashboard=False, node_ip_address=HEAD)
-        self.cluster = Cluster(initialize_head=True, connect=True, head_node_args=head)
+        self.cluster = persistently(lambda: Cluster(initialize_head=True, connect=True, head_node_args=head))
         self.of = {}
         self.number = 1
 
@@ -49,7 +60,7 @@ class Nodes:
         options = dict(num_cpus=1, resources=resources, node_ip_address=f"10.77.0.{self.number}")
         # A store of images of its own, as on a machine of its own.
         options["env_vars"] = {"XDG_CACHE_HOME": os.path.expanduser(f"~/cache-{self.number}")}
-        node = self.cluster.add_node(**options)
+        node = persistently(lambda: self.cluster.add_node(**options))
         self.of[node.node_id] = node
 
     def kill(self, node_id):

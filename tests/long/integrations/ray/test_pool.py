@@ -226,7 +226,9 @@ def test_a_node_that_is_lost_takes_its_own_sandboxes_only(pool, nodes):
 def test_a_coordinator_that_is_killed_asks_the_hosts(pool):
     kept = pool.create()
     waits = Later(kept.exec, "sleep 5; echo done")
-    pid = ray.get(pool._coordinator.__ray_call__.remote(lambda _: os.getpid()))
+    there = pool._coordinator.__ray_call__.remote(lambda _: (os.getpid(), ray.get_runtime_context().get_node_id()))
+    pid, node = ray.get(there)
+    assert node == ray.get_runtime_context().get_node_id()
     os.kill(pid, signal.SIGKILL)
     with pool.create(wait=120) as sandbox:
         assert sandbox.exec("echo served").stdout == "served\n"

@@ -52,7 +52,7 @@ def test_all_are_in_flight_and_nodes_are_killed(pool, nodes):
                     assert (await sandbox.exec.aio("cat /tmp/number")).stdout == str(number)
                     held[number] = sandbox.node_id
                     while not over.is_set():
-                        await asyncio.sleep(0.5)
+                        await asyncio.sleep(SANDBOXES / 32)  # some 32 programs a second in all
                         assert (await sandbox.exec.aio("cat /tmp/number")).stdout == str(number)
                     return
             except SandboxLostError:

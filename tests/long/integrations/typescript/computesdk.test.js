@@ -108,6 +108,14 @@ for (const [name, config] of [
       assert.notEqual((await sandbox.runCommand(`python3 -c "${program}"`)).exitCode, 0);
     });
 
+    test("one whose time is over is listed no more", async () => {
+      const other = await compute.sandbox.create({ timeout: 1000 });
+      const listed = async () => (await compute.sandbox.list()).some((each) => each.sandboxId === other.sandboxId);
+      for (let tries = 0; tries < 150 && (await listed()); tries++) await new Promise((done) => setTimeout(done, 100));
+      assert.equal(await listed(), false);
+      assert.equal((await other.getInfo()).status, "stopped");
+    });
+
     test("destroyed it is gone, also a second time", async () => {
       const other = await compute.sandbox.create();
       await other.destroy();
