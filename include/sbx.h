@@ -1721,6 +1721,19 @@ int sbx_config_set_tls_certificate(struct sbx_config *config,
 int sbx_config_add_tls_name(struct sbx_config *config,
                             const char *name);
 
+// Sets how many new connections a second the tunnels of the sandbox take together while another sandbox of the runtime is
+// served, and until ten seconds after: 1 to 1,000,000. 0 is the default, which is 250 for each processor that this process
+// may use, and a negative number is no limit.
+//
+// Those of two seconds may come at once. Further ones wait in the listeners' queues, and their clients see a connection that
+// isn't answered yet. A sandbox that is served alone is not slowed down. At a high rate, or without one, the clients of one
+// sandbox can take the processors from the others: what a connection costs its clients, the kernel and the programs inside is
+// several times what it costs the library, which shares only its own time among the sandboxes.
+//
+// Returns 0 or SBX_EINVALID.
+int sbx_config_set_tunnel_rate(struct sbx_config *config,
+                               int32_t new_connections_per_second);
+
 // Sets what the sandbox may reach. The policy is copied; its first bad entry, if any, becomes the config's.
 // Without a policy it is SBX_POLICY_OPEN: every public address, and nothing of the host or its networks.
 //

@@ -100,7 +100,7 @@ pub use build::Build;
 pub use config::ImageFile;
 pub use config::{
     Config, EgressLimits, Exec, LimitMode, Mount, Port, PortKind, Probe, RuntimeConfig, Stdio, Stream,
-    VolumeMount,
+    TunnelRate, VolumeMount,
 };
 pub use doctor::{Finding, Report, Status, check_host, check_host_begin};
 pub use error::{Code, Error, Result};

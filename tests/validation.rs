@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use sbx::{Code, Config, Policy, PortKind, Probe, Result, Stdio, Stream};
+use sbx::{Code, Config, Policy, PortKind, Probe, Result, Stdio, Stream, TunnelRate};
 
 /// A configuration that is made wrong, and what the message must say.
 type Case = (fn(&mut Config) -> Result<()>, &'static [&'static str]);
@@ -67,6 +67,8 @@ const SETTERS: &[Case] = &[
     ),
     (|c| c.set_mtu(1279).map(drop), &["mtu 1279", "1280 to 9000"]),
     (|c| c.set_mtu(9001).map(drop), &["mtu 9001", "1280 to 9000"]),
+    (|c| c.set_tunnel_rate(TunnelRate::PerSecond(0)).map(drop), &["tunnel rate 0", "1 to 1000000"]),
+    (|c| c.set_tunnel_rate(TunnelRate::PerSecond(1_000_001)).map(drop), &["tunnel rate 1000001"]),
     (|c| c.set_inbound_cidr_allowlist(["10.0.0.0/33"]).map(drop), &["inbound_cidr_allowlist", "10.0.0.0/33"]),
     (|c| c.set_inbound_cidr_allowlist(["10.0.0.1/8"]).map(drop), &["inbound_cidr_allowlist", "10.0.0.1/8"]),
     (|c| c.add_tls_name("exa mple").map(drop), &["tls name", "\"exa mple\""]),

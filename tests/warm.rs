@@ -19,14 +19,14 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio as Std};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Scratch, client, config, eventually, output, runtime, script, servers, text};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sbx::{
     Code, Config, EgressLimits, Event, Exec, ExitReason, LimitMode, Policy, PortKind, Probe, Queue, Runtime,
-    Sandbox, State, Stdio, Stream, WarmStats,
+    Sandbox, State, Stdio, Stream, TunnelRate, WarmStats,
 };
 
 /// Waits until a runtime's members are ready.
@@ -224,6 +224,26 @@ fn controls() -> Vec<Control> {
             "hello\n",
         ),
         control(
+            "tunnel_rate",
+            with_port(PortKind::Unencrypted),
+            |config| drop(config.set_tunnel_rate(TunnelRate::PerSecond(1))),
+            |runtime, config| {
+                let sandbox = runtime.create(config).unwrap();
+                sandbox.wait_ready(PATIENCE).unwrap();
+                let map = sandbox.tunnels(PATIENCE).unwrap();
+                let others = runtime.find("neighbour").unwrap().tunnels(PATIENCE).unwrap();
+                let began = Instant::now();
+                // Those of two seconds come at once, and each further one a second later.
+                for _ in 0..6 {
+                    for map in [&others, &map] {
+                        client::echo(&mut client::tcp(map.get(7000).unwrap())).unwrap();
+                    }
+                }
+                if began.elapsed() > Duration::from_millis(2_500) { "slow" } else { "fast" }.to_owned()
+            },
+            "slow",
+        ),
+        control(
             "egress_limits",
             asks_names.clone(),
             |config| drop(config.set_egress_limits(EgressLimits::new().total_bytes(1))),
@@ -349,7 +369,15 @@ fn ranges() -> Policy {
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_sandbox_that_takes_a_member_has_every_control_that_one_without_a_pool_has() {
-    let (cold, warm) = (runtime(), warm(&Config::new(), 1));
+    let (cold, warm) = (runtime(), runtime());
+    let mut neighbour = with_port(PortKind::Unencrypted);
+    neighbour.set_name("neighbour").unwrap().set_timeout(Duration::from_secs(3600)).unwrap();
+    let neighbours = [&cold, &warm].map(|runtime| runtime.create(&neighbour).unwrap());
+    for neighbour in &neighbours {
+        neighbour.wait_ready(PATIENCE).unwrap();
+    }
+    warm.keep_warm(&Config::new(), 1).unwrap();
+    filled(&warm, 1);
     let controls = controls();
     let names: Vec<&str> =
         controls.iter().map(|control| control.name).filter(|name| *name != "policy").collect();

@@ -569,6 +569,10 @@ public:
         return set(sbx_config_set_tls_certificate(get(), chain_pem.c_str(), key_pem.c_str()));
     }
     config &tls_name(const std::string &name) { return set(sbx_config_add_tls_name(get(), name.c_str())); }
+    // New connections a second while another sandbox is served; 0 is the default, a negative number no limit.
+    config &tunnel_rate(std::int32_t new_connections_per_second) {
+        return set(sbx_config_set_tunnel_rate(get(), new_connections_per_second));
+    }
     config &policy(const sbx::policy &policy) { return set(sbx_config_set_policy(get(), policy.get())); }
     // A port of the host's, such as "127.0.0.1:8080", reached inside at 192.0.0.1 and this port.
     config &host_service(std::uint16_t port, const std::string &address) {

@@ -49,6 +49,9 @@ type Config struct {
 	Bind             map[uint16]netip.AddrPort // where tunnels listen (default 127.0.0.1, a port of the kernel's)
 	// HostServices are ports of 192.0.0.1 inside that lead to addresses of the host, whatever the policy: a proxy, say.
 	HostServices map[uint16]netip.AddrPort
+	// TunnelRate is how many new connections a second the tunnels take while another sandbox is served, up to 1,000,000;
+	// 0 is the default, 250 for each processor, and a negative number no limit.
+	TunnelRate int
 	// InboundCIDRAllowlist is who may connect to the tunnels. nil is everybody, an empty list nobody.
 	InboundCIDRAllowlist []netip.Prefix
 	TLSNames             []string // further names and addresses for the library's certificate
@@ -232,6 +235,12 @@ func (c *Config) build(cookie uint64) (*C.sbx_config, error) {
 		}
 		s.set(C.sbx_config_add_nameserver(b, s.text(text)))
 	}
+	if c.TunnelRate > math.MaxInt32 && s.bad == nil {
+		s.bad = failed("config", ErrInvalid, "TunnelRate: %d is out of range; a negative number is no limit", c.TunnelRate)
+	}
+	s.when(c.TunnelRate != 0, func() C.int {
+		return C.sbx_config_set_tunnel_rate(b, C.int32_t(max(min(c.TunnelRate, math.MaxInt32), -1)))
+	})
 	s.when(c.EgressLimits != EgressLimits{}, func() C.int {
 		l := c.EgressLimits
 		return C.sbx_config_set_egress_limits(b, C.uint32_t(l.MaxFlows), C.uint32_t(l.NewFlowsPerSecond),

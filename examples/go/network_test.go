@@ -66,9 +66,11 @@ print(socket.gethostname(), struct.unpack("16sI12x", found)[1], socket.gethostby
 		t.Errorf("%q", sandbox.Tag("owner"))
 	}
 	for text, config := range map[string]*Config{
-		"mtu 100":   {MTU: 100},
-		"tag value": {Tags: map[string]string{"owner": strings.Repeat("x", 257)}},
-		"-1":        {MTU: -1},
+		"mtu 100":       {MTU: 100},
+		"1000001":       {TunnelRate: 1_000_001},
+		"1099511627776": {TunnelRate: 1 << 40},
+		"tag value":     {Tags: map[string]string{"owner": strings.Repeat("x", 257)}},
+		"-1":            {MTU: -1},
 	} {
 		_, err := Create(patience(t), config)
 		wants(t, err, ErrInvalid, text)

@@ -130,6 +130,7 @@ export const FUNCTIONS = {
   config_set_inbound_cidr_allowlist: "h&z",
   config_set_tls_certificate: "hss",
   config_add_tls_name: "hs",
+  config_set_tunnel_rate: "hi",
   config_set_policy: "hh",
   config_set_egress_limits: "huuQQ",
   config_add_host_service: "hus",

@@ -22,7 +22,7 @@ const OPTIONS = [
   ..."name rootfs mounts writableMounts idleTimeoutMs cpu memoryMiB memoryWatchdog maxProcesses maxOpenFiles".split(" "),
   ..."diskMiB hostServices encryptedPorts h2Ports unencryptedPorts tlsNames inboundCidrAllowlist readinessProbe".split(" "),
   ..."image imageMounts exitSnapshot entrypoint hostname tags bindPorts tlsCertificate nameservers egressLimits mtu".split(" "),
-  ..."volumes".split(" "),
+  ..."volumes tunnelRate".split(" "),
   ...POLICY_OPTIONS,
 ];
 
@@ -128,6 +128,7 @@ export function configure(config, set, command, options) {
     const pair = [text(cert, "tlsCertificate.cert"), text(key, "tlsCertificate.key")];
     named("tlsCertificate", set("set_tls_certificate", ...pair));
   }
+  if (options.tunnelRate !== undefined) set("set_tunnel_rate", whole(options.tunnelRate, "tunnelRate", -1, 1_000_000));
   for (const server of list(options.nameservers, "nameservers")) {
     named("nameservers", set("add_nameserver", text(server, "nameservers")));
   }

@@ -363,6 +363,11 @@ export interface Options extends ProgramOptions, PolicyOptions {
   tlsCertificate?: { cert: string; key: string };
   /** Further names that the certificate is valid for. */
   tlsNames?: readonly string[];
+  /**
+   * How many new connections a second the tunnels take while another sandbox is served, up to 1,000,000; 0 is the default,
+   * 250 for each processor, and -1 no limit.
+   */
+  tunnelRate?: number;
   /** Which servers its resolver asks instead of the host's: "192.0.2.53", "127.0.0.1:5353" … */
   nameservers?: readonly string[];
   egressLimits?: EgressLimits;

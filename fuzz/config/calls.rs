@@ -41,6 +41,7 @@ unsafe extern "C" {
     fn sbx_config_set_inbound_cidr_allowlist(a0: *const c_void, a1: *const *const c_char, a2: usize) -> i32;
     fn sbx_config_set_tls_certificate(a0: *const c_void, a1: *const c_char, a2: *const c_char) -> i32;
     fn sbx_config_add_tls_name(a0: *const c_void, a1: *const c_char) -> i32;
+    fn sbx_config_set_tunnel_rate(a0: *const c_void, a1: i32) -> i32;
     fn sbx_config_set_policy(a0: *const c_void, a1: *const c_void) -> i32;
     fn sbx_config_set_egress_limits(a0: *const c_void, a1: u32, a2: u32, a3: u64, a4: u64) -> i32;
     fn sbx_config_add_host_service(a0: *const c_void, a1: u32, a2: *const c_char) -> i32;
@@ -65,7 +66,7 @@ unsafe extern "C" {
 }
 
 /// The functions' numbers.
-const IDS: [u16; 57] = [1580, 2152, 3143, 4383, 7047, 8325, 8527, 12222, 12765, 16195, 17933, 20533, 21884, 22724, 23445, 23911, 24136, 27376, 27598, 27674, 28689, 29220, 29856, 30081, 30579, 30617, 31901, 31991, 32429, 32758, 33473, 35023, 36033, 36920, 40404, 40612, 41576, 43258, 43695, 43856, 44398, 44623, 44667, 45620, 48297, 49904, 50669, 52553, 55530, 56831, 56993, 57614, 59143, 61295, 63875, 64090, 65014];
+const IDS: [u16; 58] = [1580, 2152, 3143, 4383, 7047, 8325, 8527, 12222, 12765, 14061, 16195, 17933, 20533, 21884, 22724, 23445, 23911, 24136, 27376, 27598, 27674, 28689, 29220, 29856, 30081, 30579, 30617, 31901, 31991, 32429, 32758, 33473, 35023, 36033, 36920, 40404, 40612, 41576, 43258, 43695, 43856, 44398, 44623, 44667, 45620, 48297, 49904, 50669, 52553, 55530, 56831, 56993, 57614, 59143, 61295, 63875, 64090, 65014];
 
 /// Calls the function of that number, or else any of them.
 pub(super) fn call(number: u16, input: &mut Input<'_>, handles: &Handles) -> i32 {
@@ -107,6 +108,7 @@ pub(super) fn call(number: u16, input: &mut Input<'_>, handles: &Handles) -> i32
         2152 => unsafe { sbx_config_set_inbound_cidr_allowlist(handles.config(input), input.list(), input.size()) },
         33473 => unsafe { sbx_config_set_tls_certificate(handles.config(input), input.text(), input.text()) },
         57614 => unsafe { sbx_config_add_tls_name(handles.config(input), input.text()) },
+        14061 => unsafe { sbx_config_set_tunnel_rate(handles.config(input), input.number() as i32) },
         1580 => unsafe { sbx_config_set_policy(handles.config(input), handles.policy(input)) },
         22724 => unsafe { sbx_config_set_egress_limits(handles.config(input), input.number() as u32, input.number() as u32, input.number(), input.number()) },
         32429 => unsafe { sbx_config_add_host_service(handles.config(input), input.number() as u32, input.text()) },

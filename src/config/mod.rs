@@ -21,6 +21,7 @@ mod rules;
 mod runtime;
 mod service;
 mod stdio;
+mod tunnel_rate;
 pub(crate) mod user;
 pub(crate) mod volume;
 mod warm;
@@ -48,6 +49,7 @@ pub use probe::Probe;
 pub use runtime::RuntimeConfig;
 pub(crate) use service::HostService;
 pub use stdio::{Stdio, Stream};
+pub use tunnel_rate::TunnelRate;
 use user::User;
 use volume::MountedVolume;
 pub use volume::VolumeMount;
@@ -116,6 +118,7 @@ pub struct Config {
     inbound: Option<Vec<IpNetwork>>,
     certificate: Option<Certificate>,
     tls_names: Vec<String>,
+    tunnel_rate: TunnelRate,
     policy: Policy,
     egress_limits: EgressLimits,
     host_services: Vec<HostService>,
@@ -156,6 +159,7 @@ impl Default for Config {
             inbound: None,
             certificate: None,
             tls_names: Vec::new(),
+            tunnel_rate: TunnelRate::default(),
             policy: Policy::open(),
             egress_limits: EgressLimits::default(),
             host_services: Vec::new(),

@@ -102,6 +102,7 @@ impl Config {
             inbound: _,
             certificate: _,
             tls_names: _,
+            tunnel_rate: _,
             policy: _,
             egress_limits: _,
             host_services: _,

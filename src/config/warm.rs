@@ -18,7 +18,7 @@ macro_rules! with_late_settings {
         $macro! {
             $($before)*
             command entrypoint has_no_command env workdir user name tags timeout idle_timeout ports inbound certificate
-            tls_names egress_limits nameservers stdin stdout stderr probe queue bad
+            tls_names tunnel_rate egress_limits nameservers stdin stdout stderr probe queue bad
         }
     };
 }
@@ -155,7 +155,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{EgressLimits, PortKind, Stdio, Stream, VolumeMount};
+    use crate::config::{EgressLimits, PortKind, Stdio, Stream, TunnelRate, VolumeMount};
 
     type Change = fn(&mut Config);
 
@@ -197,7 +197,7 @@ mod tests {
         config.add_port(80, PortKind::Encrypted).unwrap().add_tls_name("a.example").unwrap();
         config.set_inbound_cidr_allowlist(["127.0.0.0/8"]).unwrap();
         config.set_egress_limits(EgressLimits::new().max_flows(1)).unwrap();
-        config.add_nameserver("192.0.2.1").unwrap();
+        config.set_tunnel_rate(TunnelRate::Unlimited).unwrap().add_nameserver("192.0.2.1").unwrap();
         config.set_policy(&Policy::allowlist()).unwrap();
         assert_eq!(StartKey::of(&config), key(|_| ()));
 
@@ -211,6 +211,7 @@ mod tests {
         assert_eq!(member.inbound_cidr_allowlist(), None);
         assert_eq!(member.stdio(Stream::Stdout), Stdio::Null);
         assert_eq!(member.egress_limits(), EgressLimits::default());
+        assert_eq!(member.tunnel_rate(), TunnelRate::Default);
         assert_eq!(LATE.len(), LATE.iter().collect::<std::collections::BTreeSet<_>>().len());
     }
 

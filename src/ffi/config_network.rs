@@ -7,7 +7,7 @@ use super::codes::{SBX_PORT_ENCRYPTED, SBX_PORT_H2, SBX_PORT_UNENCRYPTED};
 use super::config::{sbx_config, set};
 use super::input;
 use super::policy::{PolicyObject, sbx_policy};
-use crate::config::{EgressLimits, PortKind};
+use crate::config::{EgressLimits, PortKind, TunnelRate};
 use crate::error::Error;
 
 /// Adds a tunnel to a port inside, from 1 to 65535: SBX_PORT_ENCRYPTED, SBX_PORT_H2 or SBX_PORT_UNENCRYPTED.
@@ -138,6 +138,28 @@ pub unsafe extern "C" fn sbx_config_add_tls_name(config: *mut sbx_config, name: 
         let name = unsafe { input::text("tls name", name) }?;
         config.add_tls_name(name).map(drop)
     })
+}
+
+/// Sets how many new connections a second the tunnels of the sandbox take together while another sandbox of the runtime is
+/// served, and until ten seconds after: 1 to 1,000,000. 0 is the default, which is 250 for each processor that this process
+/// may use, and a negative number is no limit.
+///
+/// Those of two seconds may come at once. Further ones wait in the listeners' queues, and their clients see a connection that
+/// isn't answered yet. A sandbox that is served alone is not slowed down. At a high rate, or without one, the clients of one
+/// sandbox can take the processors from the others: what a connection costs its clients, the kernel and the programs inside is
+/// several times what it costs the library, which shares only its own time among the sandboxes.
+///
+/// Returns 0 or SBX_EINVALID.
+///
+/// # Safety
+/// None: a bad handle is an error.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_config_set_tunnel_rate(
+    config: *mut sbx_config,
+    new_connections_per_second: i32,
+) -> c_int {
+    let rate = TunnelRate::of_number(new_connections_per_second);
+    set(config, |config| config.set_tunnel_rate(rate).map(drop))
 }
 
 /// Sets what the sandbox may reach. The policy is copied; its first bad entry, if any, becomes the config's.

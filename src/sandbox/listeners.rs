@@ -51,7 +51,7 @@ impl Listeners {
         let key = shared.number;
         engine.send(engine::Command::AddSandbox {
             key,
-            settings: Settings::default(),
+            settings: Settings::of(&shared.config),
             counters: Arc::clone(&shared.counters),
             time: Arc::clone(&shared.time),
         })?;

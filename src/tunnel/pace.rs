@@ -3,22 +3,24 @@
 //! A connection costs the engine little, but it costs the sandbox's own processes, the client and the kernel several times
 //! as much, which no turn of the engine's can share out. So clients that connect and leave in a loop would take the
 //! processors from the other sandboxes, and those that come faster wait in the listener's queue. A sandbox that is served
-//! alone isn't slowed down. Pure.
+//! alone isn't slowed down, and neither is one whose configuration lifts the limit. Pure.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// How many connections a second a sandbox may take for each processor that this process may use.
+use crate::config::TunnelRate;
+
+/// How many connections a second a sandbox may take by default for each processor that this process may use.
 const RATE: u32 = 250;
 
-/// The time of one connection at that rate.
+/// The time of one connection at the default rate.
 static INTERVAL: LazyLock<Duration> = LazyLock::new(|| {
     let processors = std::thread::available_parallelism()
         .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
     Duration::from_secs(1) / RATE.saturating_mul(processors)
 });
 
-/// How far ahead of that they may be: 500 at once for each processor.
+/// How far ahead of their rate they may be: by default 500 at once for each processor.
 const AHEAD: Duration = Duration::from_secs(2);
 
 /// Another sandbox counts as served for so long after its last wake-up.
@@ -35,13 +37,18 @@ pub(super) struct Pace {
     until: Option<Instant>,
 }
 
-impl Default for Pace {
-    fn default() -> Self {
-        Self { interval: *INTERVAL, until: None }
-    }
-}
-
 impl Pace {
+    /// At this rate.
+    pub(super) fn new(rate: TunnelRate) -> Self {
+        let interval = match rate {
+            TunnelRate::Default => *INTERVAL,
+            TunnelRate::PerSecond(number) => Duration::from_secs(1) / number.max(1),
+            // Connections that take no time are never ahead.
+            TunnelRate::Unlimited => Duration::ZERO,
+        };
+        Self { interval, until: None }
+    }
+
     /// When the next connection may be taken, if not now.
     pub(super) fn wait(&self, now: Instant) -> Option<Instant> {
         let over = self.until?.checked_duration_since(now + AHEAD)?;
@@ -80,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_thousand_come_at_once_and_then_five_hundred_a_second_in_few_wakes() {
-        let (now, mut pace) = (Instant::now(), Pace { interval: Duration::from_millis(2), until: None });
+        let (now, mut pace) = (Instant::now(), Pace::new(TunnelRate::PerSecond(500)));
         let (count, wakes) = taken(&mut pace, now, 10);
         assert!((5_990..=6_010).contains(&count), "{count}");
         assert!(wakes <= 1_001, "{wakes}");
@@ -90,10 +97,30 @@ mod tests {
 
     #[test]
     fn what_came_without_a_bound_is_forgotten_but_for_a_thousand() {
-        let (now, mut pace) = (Instant::now(), Pace { interval: Duration::from_millis(2), until: None });
+        let (now, mut pace) = (Instant::now(), Pace::new(TunnelRate::PerSecond(500)));
         (0..1_000_000).for_each(|_| pace.take(now));
         let at = pace.wait(now).unwrap();
         assert_eq!(at, now + MIN_WAIT);
         assert_eq!(pace.wait(at), None);
+    }
+
+    #[test]
+    fn a_rate_that_is_set_holds_from_the_slowest_to_the_fastest() {
+        for rate in [1, 7, 250, 10_000, 1_000_000] {
+            let (now, mut pace) = (Instant::now(), Pace::new(TunnelRate::PerSecond(rate)));
+            let (count, _) = taken(&mut pace, now, 3);
+            // In three seconds, those of two at once and those of three, and one that is begun; a wake-up may be late by 10 ms.
+            let most = 5 * u64::from(rate) + 2;
+            assert!((most - most / 50 - 2..=most).contains(&count), "{count} at {rate} a second");
+        }
+    }
+
+    #[test]
+    fn without_a_limit_none_waits() {
+        let (now, mut pace) = (Instant::now(), Pace::new(TunnelRate::Unlimited));
+        for _ in 0..1_000_000 {
+            assert_eq!(pace.wait(now), None);
+            pace.take(now);
+        }
     }
 }

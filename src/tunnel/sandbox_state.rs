@@ -45,13 +45,13 @@ pub(super) struct SandboxState {
 impl SandboxState {
     /// A sandbox without a connection.
     pub(super) fn new(settings: Settings, counters: Arc<Counters>) -> Self {
-        let Settings { destination, sources, max_connections, timeouts } = settings;
+        let Settings { destination, sources, max_connections, rate, timeouts } = settings;
         Self {
             timeouts,
             max_connections,
             counters,
             dialer: Dialer::new(destination, sources),
-            pace: Pace::default(),
+            pace: Pace::new(rate),
             open: 0,
             lingering: 0,
             handshake_bytes: 0,

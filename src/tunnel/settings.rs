@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::config::{Config, TunnelRate};
 use crate::topology;
 
 /// How a sandbox is reached, and the limits of its connections.
@@ -14,6 +15,8 @@ pub(crate) struct Settings {
     pub(crate) sources: Vec<IpAddr>,
     /// The most connections that may be open at once; further ones wait in the listeners' queues.
     pub(crate) max_connections: usize,
+    /// How fast new ones are taken while another sandbox is served.
+    pub(crate) rate: TunnelRate,
     /// The time-outs.
     pub(crate) timeouts: Timeouts,
 }
@@ -51,7 +54,15 @@ impl Default for Settings {
             destination: topology::SANDBOX.into(),
             sources: topology::SPARE.map(IpAddr::V4).to_vec(),
             max_connections: 16_384,
+            rate: TunnelRate::default(),
             timeouts: Timeouts::default(),
         }
+    }
+}
+
+impl Settings {
+    /// Those of a sandbox with this configuration.
+    pub(crate) fn of(config: &Config) -> Self {
+        Self { rate: config.tunnel_rate(), ..Self::default() }
     }
 }

@@ -42,6 +42,8 @@ certificates of your own: config_set_tls_certificate
     tls_certificate CertPEM tlsCertificate tls_certificate
 further names of the certificate: config_add_tls_name
     tls_name TLSNames tlsNames tls_names
+how fast tunnels take connections: config_set_tunnel_rate
+    tunnel_rate TunnelRate tunnelRate tunnel_rate
 connections without a port: connect|connect_begin
     connect Dial connect connect
 services of the host: config_add_host_service

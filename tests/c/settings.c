@@ -64,6 +64,12 @@ int main(void) {
     CHECK(sbx_config_add_port(config, 80, 0) == SBX_EINVALID && sbx_config_add_port(config, 80, 4) == SBX_EINVALID);
     first_bad(config, "port 80: kind 0: must be one of SBX_PORT_");
     config = with_command();
+    CHECK(sbx_config_set_tunnel_rate(config, 0) == 0 && sbx_config_set_tunnel_rate(config, -1) == 0);
+    CHECK(sbx_config_set_tunnel_rate(config, 1) == 0 && sbx_config_set_tunnel_rate(config, 1000000) == 0);
+    CHECK(sbx_config_check(config, NULL) == 0);
+    CHECK(sbx_config_set_tunnel_rate(config, 1000001) == SBX_EINVALID);
+    first_bad(config, "tunnel rate 1000001");
+    config = with_command();
     CHECK(sbx_config_add_mount(config, "/srv", "/a", SBX_MOUNT_READ_ONLY) == 0);
     CHECK(sbx_config_add_mount(config, "/srv", "/b", SBX_MOUNT_WRITABLE) == 0);
     CHECK(sbx_config_add_mount(config, "/srv", "/c", 2) == SBX_EINVALID);

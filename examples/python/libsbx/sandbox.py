@@ -55,7 +55,7 @@ async def _create(
     bind_ports: Mapping[int, str | tuple[str, int]] | None = None, tls_certificate: tuple[str, str] | None = None,
     egress_limits: EgressLimits | None = None, mtu: int | None = None, image: Image | None = None,
     image_mounts: Mapping[str, Image] | None = None, entrypoint: Sequence[str] | None = None,
-    volumes: Mapping[str, Volume] | None = None, exit_snapshot: bool | str = False,
+    volumes: Mapping[str, Volume] | None = None, exit_snapshot: bool | str = False, tunnel_rate: int = 0,
     _use: Callable[[Draft], None] | None = None, **others: Any,
 ) -> Sandbox:  # fmt: skip
     """Creates a sandbox and returns once its program was started.
@@ -70,7 +70,9 @@ async def _create(
     inside -> where its tunnel listens: an address, or a pair of one and a port), `tls_certificate` (chain and key, in
     PEM, in the place of the one that the library makes), `egress_limits`, `mtu`, `image_mounts` (place inside -> an Image
     whose files are shown there, read-only), `entrypoint` (in place of the image's; the arguments are its own),
-    `exit_snapshot` (True, or the name of an image: what the sandbox has at its end, get_exit_snapshot()).
+    `exit_snapshot` (True, or the name of an image: what the sandbox has at its end, get_exit_snapshot()), `tunnel_rate`
+    (how many new connections a second the tunnels take while another sandbox is served, up to 1,000,000; 0 is the
+    default, 250 for each processor, and -1 no limit).
 
     With `image`, what isn't set here is as the image has it: command, environment, workdir and user.
     """
@@ -149,6 +151,7 @@ async def _create(
             config.set("add_tls_name", tls_name, name="tls_names")
         if tls_certificate is not None:
             config.set("set_tls_certificate", *certificate("tls_certificate", tls_certificate), name="tls_certificate")
+        config.set("set_tunnel_rate", whole("tunnel_rate", tunnel_rate, -1, 1_000_000))
         for server in items("nameservers", nameservers):
             config.set("add_nameserver", server, name="nameservers")
         if egress_limits is not None:

@@ -398,6 +398,13 @@ TEST(a_policy_explains_itself_and_names_its_bad_entry) {
            sbx::sandbox(script("true").unencrypted_port(80).policy(sbx::policy::blocked())));
 }
 
+TEST(a_rate_of_tunnels_has_bounds) {
+    for (const std::int32_t rate : {-1, 0, 1, 1'000'000}) {
+        script("true").unencrypted_port(80).tunnel_rate(rate).check();
+    }
+    THROWS(sbx::invalid, sbx::code::invalid, "tunnel rate 1000001", sbx::sandbox(script("true").tunnel_rate(1'000'001)));
+}
+
 TEST(a_policy_is_changed_while_the_sandbox_runs) {
     const sbx::queue queue;
     const sbx::sandbox sandbox(

@@ -156,6 +156,8 @@ test("what is refused", async () => {
     [{ hostname: "-" }, "hostname: "],
     [{ tags: { "": "x" } }, "tags.: "],
     [{ tags: { owner: 7 } }, "tags.owner must be a string"],
+    [{ tunnelRate: -2 }, "tunnelRate must be an integer from -1 to 1000000"],
+    [{ tunnelRate: 1_000_001 }, "tunnelRate must be an integer"],
     [{ mtu: 100 }, "mtu must be an integer from 1280 to 9000"],
     [{ outboundTlsPorts: [8443] }, "outboundTlsPorts"],
     [{ outboundTlsPorts: [0], outboundDomainAllowlist: ["example.com"] }, "outboundTlsPorts"],

@@ -176,6 +176,8 @@ for port in map(int, sys.argv[1:]):
             (dict(egress_limits=sbx.EgressLimits(max_flows=-1)), "egress_limits.max_flows must be an integer"),
             (dict(hostname="-"), "hostname: "),
             (dict(hostname=7), "hostname must be a string"),
+            (dict(tunnel_rate=-2), "tunnel_rate must be an integer from -1 to 1000000"),
+            (dict(tunnel_rate=None), "tunnel_rate must be an integer"),
             (dict(mtu=100), "mtu must be an integer from 1280 to 9000"),
             (dict(outbound_tls_ports=[8443]), "outbound_tls_ports"),
             (dict(outbound_tls_ports=[0], outbound_domain_allowlist=["example.com"]), "outbound_tls_ports"),
