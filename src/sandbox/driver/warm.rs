@@ -1,6 +1,7 @@
 //! A member of the warm pool: what it was made from, and how a creation takes it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::{ControlCx, SandboxDriver, settings};
 use crate::cgroup::Groups;
@@ -10,6 +11,9 @@ use crate::limits;
 use crate::reactor::FdBudget;
 use crate::sandbox::lifecycle::{Event, Phase};
 use crate::sandbox::{Listeners, Plan, Shared, Stamp};
+
+/// How long an answer shows that a member is alive. What it was asked for may take much longer to be planned.
+const ANSWER_COUNTS: Duration = Duration::from_millis(10);
 
 /// Where a sandbox is, for the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,29 +36,42 @@ pub(crate) enum Stage {
 pub(super) struct LifeCheck {
     creation: u64,
     ticket: u32,
-    is_answered: bool,
+    answered: Option<Instant>,
+}
+
+impl LifeCheck {
+    /// Whether it was asked for this creation, and is still to be answered or was just now.
+    fn counts(&self, now: Instant, creation: u64) -> bool {
+        let is_fresh = |at: Instant| now.saturating_duration_since(at) <= ANSWER_COUNTS;
+        self.creation == creation && self.answered.is_none_or(is_fresh)
+    }
+
+    fn on_pong(&mut self, now: Instant, ticket: u32) {
+        if self.ticket == ticket {
+            self.answered = Some(now);
+        }
+    }
 }
 
 impl SandboxDriver {
-    /// Asks a member's init for a sign of life, for this creation, unless it was asked.
+    /// Asks a member's init for a sign of life, for this creation, unless it was asked and hasn't answered yet, or just now.
     pub(crate) fn check_alive(&mut self, cx: &mut ControlCx<'_>, creation: u64) {
-        if self.life_check.as_ref().is_some_and(|check| check.creation == creation) {
+        let now = cx.reactor.now();
+        if self.life_check.as_ref().is_some_and(|check| check.counts(now, creation)) {
             return;
         }
         let ticket = self.lifecycle.tickets().next();
-        self.life_check = Some(LifeCheck { creation, ticket, is_answered: false });
+        self.life_check = Some(LifeCheck { creation, ticket, answered: None });
         self.init.ask(cx.reactor, &ToInit::Ping { ticket });
     }
 
     /// Whether it has answered that.
     pub(crate) fn is_alive(&self, creation: u64) -> bool {
-        self.life_check.as_ref().is_some_and(|check| check.creation == creation && check.is_answered)
+        self.life_check.as_ref().is_some_and(|check| check.creation == creation && check.answered.is_some())
     }
 
-    pub(super) fn on_pong(&mut self, ticket: u32) {
-        if let Some(check) = self.life_check.as_mut().filter(|check| check.ticket == ticket) {
-            check.is_answered = true;
-        }
+    pub(super) fn on_pong(&mut self, now: Instant, ticket: u32) {
+        self.life_check.iter_mut().for_each(|check| check.on_pong(now, ticket));
     }
 
     pub(crate) fn stage(&self) -> Stage {
@@ -107,4 +124,22 @@ impl SandboxDriver {
 pub(crate) fn admit(budget: &FdBudget, shared: &Shared) -> Result<crate::reactor::Admission> {
     let count = limits::SANDBOX + limits::LISTENER * shared.config.ports().len();
     budget.admit(shared.number, count).ok_or_else(|| Error::no_descriptors("another sandbox", "end others"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_counts_for_its_creation_and_not_for_long() {
+        let now = Instant::now();
+        let mut check = LifeCheck { creation: 7, ticket: 2, answered: None };
+        check.on_pong(now, 1);
+        assert_eq!(check.answered, None);
+        let late = now + Duration::from_secs(5);
+        assert!(check.counts(late, 7) && !check.counts(now, 8), "it is still to be answered");
+        check.on_pong(late, 2);
+        assert!(check.counts(late + ANSWER_COUNTS, 7));
+        assert!(!check.counts(late + ANSWER_COUNTS + Duration::from_millis(1), 7), "it has to be asked anew");
+    }
 }
