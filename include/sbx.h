@@ -2762,7 +2762,8 @@ void sbx_build_free(struct sbx_build *build);
 // STOPSIGNAL, with docker's meaning. What else docker has is refused by name, or ignored with a warning in the output where
 // it has no effect on the image. FROM names an image of the store, or one that is pulled as sbx_image_pull_begin does
 // without options; `FROM scratch` begins with nothing. The instructions that the base has for builds on it (ONBUILD) are done
-// first, and are not the new image's.
+// first, with the build's arguments and contexts, as docker does them, but never with its secrets: a RUN of theirs with
+// --mount is refused. They are not the new image's.
 //
 // Returns 0 or SBX_EINVALID.
 int sbx_build_set_dockerfile(struct sbx_build *build,
@@ -2832,8 +2833,8 @@ int sbx_build_set_max_age_ms(struct sbx_build *build,
 int sbx_build_set_timeout_ms(struct sbx_build *build,
                              int64_t timeout_ms);
 
-// Limits the bytes of all images that the build makes, together (default 64 GiB): each step that changes files makes one.
-// What is found in the cache, and the base, don't count. More is SBX_ELIMIT.
+// Limits the bytes that the build's steps add, together (default 64 GiB): what each image that is made is longer than the one
+// below it, and no step may change more than what is left. What is found in the cache doesn't count. More is SBX_ELIMIT.
 //
 // Returns 0 or SBX_EINVALID.
 int sbx_build_set_max_bytes(struct sbx_build *build,

@@ -655,7 +655,7 @@ public:
     template <class Rep, class Period> build &timeout(std::chrono::duration<Rep, Period> time) {
         return set(sbx_build_set_timeout_ms(get(), detail::milliseconds(time)));
     }
-    // Of all images that it makes, together; by default 64 GiB.
+    // That its steps add, together; by default 64 GiB.
     build &max_bytes(std::uint64_t bytes) { return set(sbx_build_set_max_bytes(get(), bytes)); }
     build &tag(const std::string &tag) { return set(sbx_build_set_tag(get(), tag.c_str())); }
     // Where it says what it does, with what the steps' programs say: STDERR_FILENO, for one.

@@ -28,8 +28,8 @@ type Build struct {
 	MaxAge  time.Duration // do steps again that were done longer ago (default: use what there is)
 	Timeout time.Duration // for all of it (default one hour)
 
-	MaxBytes uint64 // of all images that it makes, together (default 64 GiB)
-	Tag     string        // the name that the image is stored under (default none)
+	MaxBytes uint64 // that its steps add, together (default 64 GiB)
+	Tag      string // the name that the image is stored under (default none)
 
 	// Output gets what is being done, and what the steps' programs say, until BuildImage returns. It is called from
 	// another goroutine.

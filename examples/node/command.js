@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// What this machine lacks for sandboxes: node examples/node/command.js doctor [--json]. Of the package: npx libsbx doctor
+// What this machine lacks for sandboxes: node examples/node/command.js doctor [--json]. Of the package: npx --no-install libsbx doctor
 //
 // The exit status is 0 where sandboxes can be created, else 1.
 

@@ -257,7 +257,7 @@ export interface BuildOptions {
   maxAgeMs?: number;
   /** For all of it: an hour if nothing is said. */
   timeoutMs?: number;
-  /** Bytes of all images that it makes, together: 64 GiB if nothing is said. */
+  /** Bytes that its steps add, together: 64 GiB if nothing is said. */
   maxBytes?: number;
   /** The name that the image is stored under. */
   tag?: string;

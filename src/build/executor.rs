@@ -58,6 +58,9 @@ pub(super) fn execute(
         }
     };
     let base = image.as_ref().map_or_else(ImageConfig::default, |image| image.config().clone());
+    if let Some(why) = &base.on_build_error {
+        return Err(Error::new(Code::Image, why.clone()).context(&title));
+    }
     let recipe = if base.on_build.is_empty() {
         file.resolve(&base)?
     } else {

@@ -29,7 +29,7 @@ const MAX_NAME_BYTES: usize = 128;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3600);
 /// The longest time-out: as long as a sandbox may live.
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
-/// The bytes of the images that a build makes, together.
+/// The bytes that a build's steps add, together.
 const DEFAULT_MAX_BYTES: u64 = 64 << 30;
 
 /// What an image is built from: a Dockerfile, and the directories that it copies from.
@@ -57,7 +57,7 @@ pub struct Build {
     pub(super) no_cache: bool,
     pub(super) max_age: Option<Duration>,
     pub(super) timeout: Duration,
-    /// Of all images that it makes, together.
+    /// Of what its steps add, together.
     pub(super) max_bytes: u64,
     pub(super) tag: Option<String>,
     pub(super) output: Option<Arc<OwnedFd>>,
@@ -208,8 +208,8 @@ impl Build {
         })
     }
 
-    /// Limits the bytes of all images that it makes, together (default 64 GiB): each step that changes files makes one. What
-    /// is found in the cache, and the base, don't count.
+    /// Limits the bytes that its steps add, together (default 64 GiB): what each image that it makes is longer than the one
+    /// below it, and no step may change more than what is left. What is found in the cache doesn't count.
     pub fn set_max_bytes(&mut self, bytes: u64) -> Result<&mut Self> {
         self.latch(|build| {
             if bytes == 0 {

@@ -65,7 +65,8 @@ pub unsafe extern "C" fn sbx_build_free(build: *mut sbx_build) {
 /// STOPSIGNAL, with docker's meaning. What else docker has is refused by name, or ignored with a warning in the output where
 /// it has no effect on the image. FROM names an image of the store, or one that is pulled as sbx_image_pull_begin does
 /// without options; `FROM scratch` begins with nothing. The instructions that the base has for builds on it (ONBUILD) are done
-/// first, and are not the new image's.
+/// first, with the build's arguments and contexts, as docker does them, but never with its secrets: a RUN of theirs with
+/// --mount is refused. They are not the new image's.
 ///
 /// Returns 0 or SBX_EINVALID.
 ///
@@ -226,8 +227,8 @@ pub unsafe extern "C" fn sbx_build_set_timeout_ms(build: *mut sbx_build, timeout
     set(build, |build| build.set_timeout(input::duration("timeout_ms", timeout_ms)?).map(drop))
 }
 
-/// Limits the bytes of all images that the build makes, together (default 64 GiB): each step that changes files makes one.
-/// What is found in the cache, and the base, don't count. More is SBX_ELIMIT.
+/// Limits the bytes that the build's steps add, together (default 64 GiB): what each image that is made is longer than the one
+/// below it, and no step may change more than what is left. What is found in the cache doesn't count. More is SBX_ELIMIT.
 ///
 /// Returns 0 or SBX_EINVALID.
 ///

@@ -40,6 +40,8 @@ pub struct ImageConfig {
     pub(crate) shell: Vec<String>,
     /// The instructions that a build on the image begins with.
     pub(crate) on_build: Vec<String>,
+    /// Why those can't be read, which only a build need know.
+    pub(crate) on_build_error: Option<String>,
     /// The digests of the uncompressed layers, the oldest first.
     pub(crate) diff_ids: Vec<Digest>,
 }
@@ -54,6 +56,10 @@ impl ImageConfig {
         let rootfs = root.object("rootfs")?.unwrap_or(Object::new("image configuration: rootfs", &none));
         let labels = config.object("Labels")?.map(|labels| labels.texts()).transpose()?;
         let ports = config.object("ExposedPorts")?;
+        let (on_build, on_build_error) = match config.strings("OnBuild") {
+            Ok(instructions) => (instructions, None),
+            Err(error) => (Vec::new(), Some(error.message().to_owned())),
+        };
         Ok(Self {
             entrypoint: config.command("Entrypoint")?,
             cmd: config.command("Cmd")?,
@@ -64,7 +70,8 @@ impl ImageConfig {
             labels: labels.into_iter().flatten().collect(),
             stop_signal: config.string("StopSignal")?,
             shell: config.strings("Shell")?,
-            on_build: config.strings("OnBuild")?,
+            on_build,
+            on_build_error,
             architecture: root.string("architecture")?.unwrap_or_default(),
             os: root.string("os")?.unwrap_or_default(),
             variant: root.string("variant")?,
@@ -157,6 +164,15 @@ mod tests {
             let error = ImageConfig::parse(json.as_bytes()).unwrap_err();
             assert!(error.message().ends_with(text), "{error}");
         }
+    }
+
+    #[test]
+    fn triggers_that_cannot_be_read_are_an_error_of_builds_only() {
+        let config =
+            ImageConfig::parse(br#"{"os":"linux","config":{"OnBuild":{"a":1},"Cmd":["sh"]}}"#).unwrap();
+        assert_eq!((&config.cmd[..], &config.on_build[..]), (&strings(&["sh"])[..], &[][..]));
+        let why = config.on_build_error.unwrap();
+        assert!(why.ends_with("config: OnBuild: is an object, must be an array of strings"), "{why}");
     }
 
     #[test]

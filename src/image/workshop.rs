@@ -28,7 +28,7 @@ const MAX_DESCRIPTION: usize = 500;
 pub(crate) struct BuildLimits {
     /// For all of it.
     pub(crate) timeout: Duration,
-    /// Of the images that it makes, together.
+    /// Of what its images are longer than those below them, together.
     pub(crate) max_bytes: u64,
 }
 
@@ -39,8 +39,8 @@ pub(crate) struct Workshop<'a> {
     completion: &'a Completion<Image>,
     deadline: Instant,
     max_bytes: u64,
-    /// The bytes of the images that were made.
-    made_bytes: AtomicU64,
+    /// What the images that were made are longer than those below them.
+    added_bytes: AtomicU64,
     stage: Mutex<Current>,
     /// When something was reported last.
     reported: Arc<Mutex<Option<Instant>>>,
@@ -86,27 +86,27 @@ impl<'a> Workshop<'a> {
             completion,
             deadline,
             max_bytes,
-            made_bytes: AtomicU64::new(0),
+            added_bytes: AtomicU64::new(0),
             stage: Mutex::default(),
             reported: Arc::default(),
         }
     }
 
-    /// How many bytes the next image may have.
-    fn image_limit(&self) -> u64 {
-        let left = self.max_bytes.saturating_sub(self.made_bytes.load(Ordering::Relaxed));
+    /// How many bytes the next step may add.
+    fn step_limit(&self) -> u64 {
+        let left = self.max_bytes.saturating_sub(self.added_bytes.load(Ordering::Relaxed));
         left.min(ImageLimits::default().bytes)
     }
 
     /// Says so where the build's own limit is what an image exceeds.
     fn explain(&self, error: Error) -> Error {
-        let made = self.made_bytes.load(Ordering::Relaxed);
-        if error.code() != Code::Limit || self.image_limit() == ImageLimits::default().bytes {
+        let added = self.added_bytes.load(Ordering::Relaxed);
+        if error.code() != Code::Limit || self.step_limit() == ImageLimits::default().bytes {
             return error;
         }
         let limit = self.max_bytes;
         error.context(format!(
-            "the build's images may have {limit} bytes together (its max_bytes), and have {made}"
+            "the build's steps may add {limit} bytes together (its max_bytes), and have added {added}"
         ))
     }
 
@@ -215,7 +215,7 @@ impl<'a> Workshop<'a> {
         archive.check_space(changed.saturating_mul(2))?;
         progress.step("writing the changes");
         let (bytes, _) = source
-            .write(archive.duplicate()?, self.image_limit(), self.ended())
+            .write(archive.duplicate()?, self.step_limit(), self.ended())
             .map_err(|error| self.explain(error))?;
         Ok(Changes { archive, bytes })
     }
@@ -241,13 +241,17 @@ impl<'a> Workshop<'a> {
     ) -> Result<Image> {
         let store = self.shared.store()?;
         let output = store.temporary("build")?;
-        let limit = self.image_limit();
+        let base_file = base.map(|base| base.open_file().map(std::fs::File::from)).transpose()?;
+        let base_bytes = match &base_file {
+            Some(file) => file.metadata().context("the size of the image")?.len(),
+            None => 0,
+        };
+        let limit = self.step_limit().saturating_add(base_bytes).min(ImageLimits::default().bytes);
         let limits = ImageLimits { bytes: limit, ..ImageLimits::default() };
         let helper = self.shared.helper(&output, &limits.into())?;
         let mut layers = Layers { workshop: self, helper };
-        if let Some(base) = base {
-            let file = std::fs::File::from(base.open_file()?);
-            output.check_space(file.metadata().context("the size of the image")?.len())?;
+        if let Some(file) = base_file {
+            output.check_space(base_bytes)?;
             let progress = self.progress();
             progress.step("reading the image below");
             let mut count = progress.counter(u64::MAX);
@@ -270,7 +274,7 @@ impl<'a> Workshop<'a> {
         let from = from.chars().take(MAX_DESCRIPTION).collect();
         let origin = Origin { kind: OriginKind::Build, from };
         let stored = store.publish(output, id, config.as_bytes(), origin, None, self.ended())?;
-        self.made_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.added_bytes.fetch_add(bytes.saturating_sub(base_bytes), Ordering::Relaxed);
         Image::open(stored)
     }
 }
@@ -293,7 +297,7 @@ impl Layers<'_> {
         bytes: u64,
         write: impl FnOnce(&mut dyn Write) -> Result<()>,
     ) -> Result<()> {
-        let limit = self.workshop.image_limit();
+        let limit = self.workshop.step_limit();
         if bytes > limit {
             return Err(Error::new(
                 Code::Limit,

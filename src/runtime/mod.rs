@@ -12,7 +12,7 @@ mod thread;
 mod volumes;
 mod warm;
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
@@ -58,7 +58,8 @@ struct Inner {
     host: Arc<host::HostCache>,
     images: Arc<Images>,
     pool: Arc<Mutex<Pool>>,
-    max_starts: AtomicU32,
+    /// 0 if it was not set.
+    max_starts: Mutex<u32>,
     sandboxes: Mutex<Vec<WeakSandbox>>,
 }
 
@@ -72,6 +73,11 @@ fn default_max_starts() -> u32 {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let doubled = u32::try_from(processors).unwrap_or(u32::MAX).saturating_mul(2);
     doubled.clamp(MIN_DEFAULT_STARTS, MAX_STARTS)
+}
+
+/// How many a runtime starts at once, where this many are set.
+fn in_force(count: u32) -> u32 {
+    if count == 0 { default_max_starts() } else { count }
 }
 
 /// Numbers sandboxes, for all runtimes of the process.
@@ -127,7 +133,7 @@ impl Runtime {
             host,
             images,
             pool,
-            max_starts: AtomicU32::new(0),
+            max_starts: Mutex::default(),
             sandboxes: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -207,16 +213,15 @@ impl Runtime {
         if count > MAX_STARTS {
             return Err(Error::invalid(format!("max_starts {count}: must be from 0 to {MAX_STARTS}")));
         }
-        self.inner.max_starts.store(count, Ordering::Relaxed);
-        self.inner.way.send(Command::SetMaxStarts(self.max_starts()))
+        // Locked until it is sent, so that the last of two callers is the last of the commands.
+        let mut set = self.inner.max_starts.lock().unwrap_or_else(PoisonError::into_inner);
+        *set = count;
+        self.inner.way.send(Command::SetMaxStarts(in_force(count)))
     }
 
     /// How many sandboxes start at once at most.
     pub fn max_starts(&self) -> u32 {
-        match self.inner.max_starts.load(Ordering::Relaxed) {
-            0 => default_max_starts(),
-            count => count,
-        }
+        in_force(*self.inner.max_starts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Keeps this many sandboxes warm for configurations like `template`: started, with nothing of anybody's in them, so that

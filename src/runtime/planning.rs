@@ -188,7 +188,14 @@ impl Planners {
 
     /// Lets the sandboxes that were postponed have their turn again.
     pub(super) fn resume_postponed(&mut self, reactor: &mut Reactor) {
-        self.waiting.extend(self.postponed.drain(..));
+        for (number, key) in self.postponed.drain(..) {
+            let Some(planning) = self.all.get_mut(key) else {
+                debug_assert!(false, "a sandbox that is removed is no longer postponed");
+                continue;
+            };
+            planning.turn = Turn::Waits;
+            self.waiting.insert(number, key);
+        }
         self.go_on(reactor);
     }
 
@@ -277,6 +284,10 @@ impl Planners {
 
     /// Ends them all.
     pub(super) fn end_all(&mut self, reactor: &mut Reactor) {
+        // None of those begins while others end.
+        self.waiting.clear();
+        self.postponed.clear();
+        self.queue.clear();
         let all: Vec<u64> = self.keys.keys().copied().collect();
         for number in all {
             self.end(reactor, number);

@@ -281,6 +281,33 @@ fn only_so_many_start_at_once_in_the_order_of_their_calls() {
 }
 
 #[test]
+fn none_begins_while_all_are_ended() {
+    let mut rig = Rig::new();
+    let hung = rig.begin("hangs");
+    let all: Vec<_> = (0..100).map(|_| rig.begin("good")).collect();
+    // Its thread is stuck, so another may start.
+    let key = rig.planners.keys[&hung.number];
+    let work = rig.planners.all.get_mut(key).unwrap().work.as_mut().unwrap();
+    work.since = work.since.checked_sub(STUCK_AFTER).unwrap();
+    rig.planners.end_all(&mut rig.reactor);
+    assert!(has_ended(&hung) && all.iter().all(has_ended));
+    assert!(rig.planners.are_idle() && rig.planners.planning_now.is_empty());
+}
+
+#[test]
+fn one_that_was_postponed_is_in_no_hurry() {
+    let mut rig = Rig::bounded(1);
+    let shared = Arc::new(Shared::new(9, SandboxId::random().unwrap(), Config::new()).unwrap());
+    rig.planners.begin(&mut rig.reactor, Creation::new(shared), Turn::AtOnce);
+    let (number, _) = rig.plans.recv_timeout(Duration::from_secs(60)).unwrap();
+    let returned = rig.planners.returned(&mut rig.reactor, number).unwrap();
+    rig.planners.postpone(&mut rig.reactor, returned);
+    rig.planners.set_starting(&mut rig.reactor, 1);
+    rig.planners.resume_postponed(&mut rig.reactor);
+    assert!(rig.planners.has(9) && !rig.planners.hurries(9));
+}
+
+#[test]
 fn one_that_hangs_leaves_its_place_to_another() {
     let mut rig = Rig::bounded(1);
     let hung = rig.begin("hangs");

@@ -92,6 +92,8 @@ pub(super) struct Listener {
     allowed: Option<Vec<IpNetwork>>,
     /// Runs while it backs off.
     backoff: Option<TimerId>,
+    /// When it may next take a connection that its sandbox's pace has no room for.
+    turn: Option<Instant>,
 }
 
 impl Listener {
@@ -103,7 +105,7 @@ impl Listener {
         security: Security,
         allowed: Option<Vec<IpNetwork>>,
     ) -> Self {
-        Self { socket, sandbox, port, security, allowed, backoff: None }
+        Self { socket, sandbox, port, security, allowed, backoff: None, turn: None }
     }
 
     /// The next connection, and whether its source is allowed.
@@ -201,9 +203,9 @@ impl Listeners {
                 debug_assert!(false, "a sandbox is removed after its listeners");
                 return;
             };
-            if let Some(at) = state.pace().wait(reactor.now())
-                && most == ACCEPTS
+            if most == ACCEPTS
                 && reactor.serves_others(sandbox, OTHERS)
+                && let Some(at) = state.pace().wait_of_port(reactor.now(), &mut listener.turn)
             {
                 return self.slow_down(cx, reactor, key, at);
             }

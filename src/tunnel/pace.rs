@@ -55,6 +55,16 @@ impl Pace {
         (!over.is_zero()).then(|| now + over.max(MIN_WAIT))
     }
 
+    /// The same for one port, which is not kept waiting by what others take: it may take one every 10 ms, or at the sandbox's
+    /// rate if that is lower. `turn` is when it may, set when it takes one.
+    pub(super) fn wait_of_port(&self, now: Instant, turn: &mut Option<Instant>) -> Option<Instant> {
+        let wait = self.wait(now).filter(|_| turn.is_some_and(|turn| turn > now));
+        if wait.is_none() {
+            *turn = Some(now + self.interval.max(MIN_WAIT));
+        }
+        wait
+    }
+
     /// Counts a connection. Those that were taken while no other sandbox was served don't count later.
     pub(super) fn take(&mut self, now: Instant) {
         let until = self.until.map_or(now, |until| until.max(now)) + self.interval;
@@ -93,6 +103,30 @@ mod tests {
         assert!(wakes <= 1_001, "{wakes}");
         let (count, _) = taken(&mut pace, now + Duration::from_secs(3_600), 1);
         assert!((1_490..=1_510).contains(&count), "{count} after a pause");
+    }
+
+    #[test]
+    fn a_flood_on_one_port_leaves_another_its_turns() {
+        let begin = Instant::now();
+        let mut pace = Pace { interval: Duration::from_millis(2), until: None };
+        let (mut turns, mut wakes, mut counts) = ([None, None], [begin, begin], [0, 0]);
+        (0..10_000).for_each(|_| pace.take(begin));
+        // The flooded port is woken first, and takes all that it may.
+        for now in (0..1_000).map(|step| begin + Duration::from_millis(step)) {
+            for port in 0..2 {
+                while wakes[port] <= now {
+                    match pace.wait_of_port(now, &mut turns[port]) {
+                        None => {
+                            pace.take(now);
+                            counts[port] += 1;
+                        }
+                        Some(at) => wakes[port] = at,
+                    }
+                }
+            }
+        }
+        assert!((95..=105).contains(&counts[1]), "{counts:?}");
+        assert!(counts.iter().sum::<i32>() <= 610, "{counts:?}");
     }
 
     #[test]

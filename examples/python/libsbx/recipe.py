@@ -197,7 +197,11 @@ def module(name: str) -> tuple[list[str], str | None]:
     """The directories of a package of this program's, or the file of a module."""
     if not name.isidentifier():
         refuse("modules", "names of modules, without a dot", name)
-    spec = importlib.util.find_spec(name)
+    try:
+        spec = importlib.util.find_spec(name)
+    except ValueError:
+        rule = "a script that was started, or a module without __spec__, can't be imported in a sandbox"
+        raise InvalidError(f"modules: {name!r}: {rule}") from None
     if spec is None:
         raise NotFoundError(f"modules: there is no module {name!r} here")
     if spec.submodule_search_locations:

@@ -110,7 +110,7 @@ impl Dockerfile {
     }
 
     /// The same, begun with the instructions that the base image has for builds on it (ONBUILD). They count as written in the
-    /// line of FROM.
+    /// line of FROM, and have the build's arguments and contexts, but not its secrets.
     pub(crate) fn with_triggers(&self, triggers: &[String]) -> Result<Self> {
         let line = self.base_line;
         if triggers.len() > MAX_TRIGGERS {
@@ -127,20 +127,26 @@ impl Dockerfile {
                 let shown: String = trigger.chars().take(MAX_SHOWN_TRIGGER).collect();
                 error.context(format!("Dockerfile line {line}: the base image's ONBUILD {shown}"))
             };
-            let (escape, lines) = lines::read(trigger).map_err(named)?;
-            let [instruction] = &lines[..] else {
+            let (escape, mut lines) = lines::read(trigger).map_err(named)?;
+            let [instruction] = &mut lines[..] else {
                 return Err(named(Error::invalid("must be one instruction")));
             };
+            instruction.number = line;
             let mut read =
                 instruction::parse(instruction, escape, &mut with.steps.warnings).map_err(named)?;
             if let Some(read) = &mut read {
                 if matches!(read.instruction, Instruction::From(_)) {
                     return Err(named(unsupported(line, "FROM can't be a trigger")));
                 }
+                // All mounts are of secrets, which are given to the Dockerfile's own steps.
+                if matches!(&read.instruction, Instruction::Run { mounts, .. } if !mounts.is_empty()) {
+                    let remedy = "write the instruction into the Dockerfile";
+                    let text = format!("a base image's trigger can't have secrets of the build: {remedy}");
+                    return Err(named(Error::new(Code::Unsupported, text)));
+                }
                 if let Instruction::Arg(args) = &read.instruction {
                     with.declared.extend(args.iter().map(|(name, _)| name.clone()));
                 }
-                read.line = line;
                 read.text.insert_str(0, "ONBUILD ");
             }
             parsed.extend(read);

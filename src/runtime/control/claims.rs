@@ -1,8 +1,9 @@
 //! How a creation takes a member of the warm pool: when that has given a sign of life.
 //!
 //! What was killed just now looks alive for as long as the kernel takes to end it, and a program that is asked for then may
-//! have been started or not. So the member's init is asked first, while the creation is planned: a creation doesn't fail with
-//! what was dead already, and no program is started twice.
+//! have been started or not. So the member's init is asked first, while the creation is planned, and once more where that has
+//! taken long: a creation fails with a member only if that dies in the milliseconds before it is taken, and no program is
+//! started twice.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,7 +31,7 @@ impl Loop {
         Turn::AtOnce
     }
 
-    /// This creation takes the member of that key, if it is alive. As a rule it has given a sign of life by now.
+    /// This creation takes the member of that key, if it is alive. As a rule it has just given a sign of life.
     pub(super) fn claim(&mut self, key: Key, returned: Returned, plan: Plan, listeners: Listeners) {
         let creation = returned.creation.shared().map(|shared| shared.number);
         let member = self.sandboxes.get_mut(key).map(|driver| driver.shared().number);

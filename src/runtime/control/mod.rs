@@ -180,8 +180,11 @@ impl Loop {
                     break;
                 }
             }
-            self.planners.set_starting(&mut self.reactor, self.warm.starting());
-            if catch_unwind(AssertUnwindSafe(|| self.tend_pool())).is_err() {
+            let tend = || {
+                self.planners.set_starting(&mut self.reactor, self.warm.starting());
+                self.tend_pool();
+            };
+            if catch_unwind(AssertUnwindSafe(tend)).is_err() {
                 log::error!("a bug: the warm pool has panicked in the control thread");
             }
         }

@@ -149,7 +149,7 @@ impl SandboxDriver {
 
     fn on_init_reply(&mut self, cx: &mut ControlCx<'_>, reply: FromInit) {
         if let FromInit::Pong { ticket } = reply {
-            self.life_check.iter_mut().for_each(|check| check.on_pong(ticket));
+            self.life_check.iter_mut().for_each(|check| check.on_pong(cx.reactor.now(), ticket));
         }
         // What init is asked and answers at once.
         match reply {

@@ -28,9 +28,9 @@ pub(crate) enum Stage {
 }
 
 impl SandboxDriver {
-    /// Asks a member's init for a sign of life, for this creation, unless it was asked.
+    /// Asks a member's init for a sign of life, for this creation, unless it was asked and hasn't answered yet, or just now.
     pub(crate) fn check_alive(&mut self, cx: &mut ControlCx<'_>, creation: u64) {
-        if self.life_check.as_ref().is_some_and(|check| check.is_for(creation)) {
+        if self.life_check.as_ref().is_some_and(|check| check.counts(cx.reactor.now(), creation)) {
             return;
         }
         let ticket = self.lifecycle.tickets().next();
@@ -93,4 +93,22 @@ impl SandboxDriver {
 pub(crate) fn admit(budget: &FdBudget, shared: &Shared) -> Result<crate::reactor::Admission> {
     let count = limits::SANDBOX + limits::LISTENER * shared.config.ports().len();
     budget.admit(shared.number, count).ok_or_else(|| Error::no_descriptors("another sandbox", "end others"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_counts_for_its_creation_and_not_for_long() {
+        let now = Instant::now();
+        let mut check = LifeCheck { creation: 7, ticket: 2, answered: None };
+        check.on_pong(now, 1);
+        assert_eq!(check.answered, None);
+        let late = now + Duration::from_secs(5);
+        assert!(check.counts(late, 7) && !check.counts(now, 8), "it is still to be answered");
+        check.on_pong(late, 2);
+        assert!(check.counts(late + ANSWER_COUNTS, 7));
+        assert!(!check.counts(late + ANSWER_COUNTS + Duration::from_millis(1), 7), "it has to be asked anew");
+    }
 }

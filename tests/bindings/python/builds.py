@@ -13,8 +13,10 @@ import sysconfig
 import tarfile
 import tempfile
 import threading
+import types
 import zipfile
 from pathlib import Path
+from unittest import mock
 from support import sbx, unittest
 
 from libsbx import Image, Secret, recipe
@@ -172,6 +174,10 @@ echo second line \\
         for wrong, error in (("no_such_module", NotFoundError), ("a.b", InvalidError), ("sys", InvalidError)):
             with self.subTest(module=wrong), self.assertRaises(error):
                 self.base.add_local_python_source(wrong)
+        # The script of a host that was started with one.
+        started = mock.patch.dict(sys.modules, __main__=types.ModuleType("__main__"))
+        with started, self.assertRaisesRegex(InvalidError, "'__main__'"):
+            self.base.add_local_python_source("__main__")
 
     def test_a_dockerfile_is_built_and_its_steps_are_stored(self):
         self.at("context/app.txt", "first")

@@ -127,6 +127,12 @@ for (const [name, config] of [
   });
 }
 
+test("an option that is undefined opens no network", async () => {
+  const sandbox = await libsbx({ options: { blockNetwork: undefined } }).sandbox.create();
+  assert.equal((await sandbox.getInstance().policy()).mode, "blocked");
+  await sandbox.destroy();
+});
+
 test("a snapshot is listed, started from, and deleted", async () => {
   const provider = libsbx({ imagePath: process.env.INTEGRATION_ROOT });
   const sandbox = await provider.sandbox.create();
