@@ -94,21 +94,3 @@ pub(crate) fn admit(budget: &FdBudget, shared: &Shared) -> Result<crate::reactor
     let count = limits::SANDBOX + limits::LISTENER * shared.config.ports().len();
     budget.admit(shared.number, count).ok_or_else(|| Error::no_descriptors("another sandbox", "end others"))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_counts_for_its_creation_and_not_for_long() {
-        let now = Instant::now();
-        let mut check = LifeCheck { creation: 7, ticket: 2, answered: None };
-        check.on_pong(now, 1);
-        assert_eq!(check.answered, None);
-        let late = now + Duration::from_secs(5);
-        assert!(check.counts(late, 7) && !check.counts(now, 8), "it is still to be answered");
-        check.on_pong(late, 2);
-        assert!(check.counts(late + ANSWER_COUNTS, 7));
-        assert!(!check.counts(late + ANSWER_COUNTS + Duration::from_millis(1), 7), "it has to be asked anew");
-    }
-}
