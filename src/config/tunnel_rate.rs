@@ -44,8 +44,8 @@ impl Config {
     /// Sets how many new connections a second the sandbox's tunnels take together, while the runtime serves another
     /// sandbox and until ten seconds after.
     ///
-    /// Those of two seconds may come at once. Further ones wait in the listeners' queues. While no other sandbox is served
-    /// there is no limit.
+    /// Those of two seconds may come at once. Further ones wait in the listeners' queues, but a port that others leave no room
+    /// takes one every 10 ms, or as often as the rate if that is lower. While no other sandbox is served there is no limit.
     pub fn set_tunnel_rate(&mut self, rate: TunnelRate) -> Result<&mut Self> {
         self.latch(|config| {
             if let TunnelRate::PerSecond(number) = rate

@@ -145,9 +145,10 @@ pub unsafe extern "C" fn sbx_config_add_tls_name(config: *mut sbx_config, name: 
 /// may use, and a negative number is no limit.
 ///
 /// Those of two seconds may come at once. Further ones wait in the listeners' queues, and their clients see a connection that
-/// isn't answered yet. A sandbox that is served alone is not slowed down. At a high rate, or without one, the clients of one
-/// sandbox can take the processors from the others: what a connection costs its clients, the kernel and the programs inside is
-/// several times what it costs the library, which shares only its own time among the sandboxes.
+/// isn't answered yet. A port that others leave no room takes one every 10 ms, or as often as the rate if that is lower. A
+/// sandbox that is served alone is not slowed down. At a high rate, or without one, the clients of one sandbox can take the
+/// processors from the others: what a connection costs its clients, the kernel and the programs inside is several times what
+/// it costs the library, which shares only its own time among the sandboxes.
 ///
 /// Returns 0 or SBX_EINVALID.
 ///

@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn a_flood_on_one_port_leaves_another_its_turns() {
         let begin = Instant::now();
-        let mut pace = Pace { interval: Duration::from_millis(2), until: None };
+        let mut pace = Pace::new(TunnelRate::PerSecond(500));
         let (mut turns, mut wakes, mut counts) = ([None, None], [begin, begin], [0, 0]);
         (0..10_000).for_each(|_| pace.take(begin));
         // The flooded port is woken first, and takes all that it may.
