@@ -331,7 +331,8 @@ fn a_snapshot_fails_at_every_write_and_the_sandbox_goes_on() {
     let sandbox = disk.store.runtime.create(&config(&base)).unwrap();
     shell(
         &sandbox,
-        "mkdir /d; head -c 400000 /dev/urandom >/d/one; head -c 90000 /dev/urandom >/d/two; rm /etc/motd",
+        "mkdir /d; head -c 400000 /dev/urandom >/d/one; head -c 90000 /dev/urandom >/d/two; rm /etc/motd; \
+         touch -d @1700000000 /d/one /d/two /d",
     );
     let counting = begin(&sandbox, "while :; do echo . >>/tmp/ticks; sleep 0.05; done");
     goes_on(&sandbox);
