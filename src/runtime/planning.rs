@@ -173,9 +173,7 @@ impl Planners {
 
     /// Whether as many sandboxes start as may.
     pub(super) fn is_full(&mut self, now: Instant) -> bool {
-        let all = &mut self.all;
-        let is_stuck = |key: &&Key| all.get_mut(**key).is_some_and(|planning| planning.is_stuck(now));
-        let stuck = self.admitted.iter().filter(is_stuck).count();
+        let stuck = count_stuck(&mut self.all, &self.admitted, now);
         self.starting + self.admitted.len() - stuck >= self.max_starts
     }
 
@@ -385,10 +383,8 @@ impl Planners {
 
     /// Whether one more thread may start.
     fn has_room(&mut self, now: Instant) -> bool {
-        let all = &mut self.all;
-        let is_stuck = |key: &&Key| all.get_mut(**key).is_some_and(|planning| planning.is_stuck(now));
         let threads = self.planning_now.len() + self.abandoned;
-        let stuck = self.planning_now.iter().filter(is_stuck).count() + self.abandoned;
+        let stuck = count_stuck(&mut self.all, &self.planning_now, now) + self.abandoned;
         threads < MAX_THREADS && threads - stuck <= stuck
     }
 
@@ -442,6 +438,11 @@ impl Planners {
             reactor.cancel(timer);
         }
     }
+}
+
+/// How many of these have a thread that is stuck.
+fn count_stuck(all: &mut Slab<Planning>, keys: &[Key], now: Instant) -> usize {
+    keys.iter().filter(|key| all.get_mut(**key).is_some_and(|planning| planning.is_stuck(now))).count()
 }
 
 fn places(max_starts: u32) -> usize {
