@@ -111,7 +111,7 @@ impl Loop {
         }
         let now = self.reactor.now();
         let claim = self.check_claims(now);
-        // A member whose planning was given up has told nobody.
+        // When a member's planning is given up, no message says so.
         let filling = self
             .pool()
             .filling()

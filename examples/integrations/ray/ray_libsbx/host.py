@@ -104,7 +104,7 @@ class SandboxHost:
         try:
             return await asyncio.shield(task)
         except BaseException:
-            # The caller has been cancelled, or there is no sandbox: in both cases nobody has its id.
+            # The caller has been cancelled, or there is no sandbox: in both cases no caller has its id.
             task.cancel()
             raise
 

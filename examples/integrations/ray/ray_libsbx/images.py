@@ -18,7 +18,7 @@ _INTERVAL = 0.1
 
 @asynccontextmanager
 async def pulled_once(key: str) -> AsyncIterator[None]:
-    """Held while an image is pulled into the user's store. Whoever comes second finds it there."""
+    """Held while an image is pulled into the user's store. The second to come finds it there."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     directory = cache / "libsbx-ray"
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
