@@ -9,6 +9,7 @@ cd "$(dirname "$0")/../.."
 . tests/setup/packages.sh
 . tests/setup/toolchains.sh
 . tests/setup/runsc.sh
+. tests/long/common.sh
 
 [ "$(id -u)" = 0 ] || give_up "unpacking a Debian root needs root"
 need_rust
@@ -17,23 +18,9 @@ need_packages mmdebstrap:mmdebstrap psql:postgresql-client setpriv:util-linux pi
 nobody=54321
 kept=$(pwd)/target/roots
 
-# root NAME PACKAGES: a root file system of the release that runs here, from the same sources.
-root() {
-    [ ! -e "$kept/$1.tar" ] || return 0
-    mkdir -p "$kept"
-    say "making a root with $2"
-    (
-        . /etc/os-release
-        set -- "$1" "$2" "$VERSION_CODENAME"
-        sources=$(find /etc/apt/sources.list /etc/apt/sources.list.d -type f -name '*.list' -o -name '*.sources')
-        # shellcheck disable=SC2086 # words
-        mmdebstrap --quiet --variant=minbase --include="$2" "$3" "$kept/$1.part.tar" $sources
-        mv "$kept/$1.part.tar" "$kept/$1.tar"
-    )
-}
-root postgresql postgresql
-root node nodejs
-root python python3,python3-pip
+make_root postgresql postgresql
+make_root node nodejs
+make_root python python3,python3-pip
 
 if [ ! -e "$kept/wheels" ]; then
     say "fetching wheels"

@@ -12,54 +12,26 @@ cd "$(dirname "$0")/../.."
 . tests/setup/packages.sh
 . tests/setup/toolchains.sh
 . tests/setup/runsc.sh
+. tests/long/common.sh
 
 [ "$(id -u)" = 0 ] || give_up "unpacking a Debian root needs root"
 [ $# != 0 ] || set -- inspect_ai jupyter mcp smolagents bash-tool computesdk
 need_runsc
-need_packages mmdebstrap:mmdebstrap setpriv:util-linux ip:iproute2 /usr/bin/python3:python3
-need_packages "$(/usr/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')/ensurepip/__init__.py:python3-venv"
+need_packages mmdebstrap:mmdebstrap setpriv:util-linux ip:iproute2
+need_venvs
 nobody=54321
 kept=$(pwd)/target/integrations
 roots=$(pwd)/target/roots
 here=$(pwd)/tests/long/integrations
 
-if [ -z "${SBX_LIBRARY:-}" ]; then
-    need_rust
-    cargo build --quiet --release --locked
-    SBX_LIBRARY=$(pwd)/target/release/libsbx.so
-fi
+need_library
 
-# root NAME PACKAGES: a root file system of the release that runs here, from the same sources.
-root() {
-    [ ! -e "$roots/$1.tar" ] || return 0
-    mkdir -p "$roots"
-    say "making a root with $2"
-    (
-        . /etc/os-release
-        set -- "$1" "$2" "$VERSION_CODENAME"
-        sources=$(find /etc/apt/sources.list* -type f -name '*.list' -o -type f -name '*.sources')
-        # shellcheck disable=SC2086 # words
-        mmdebstrap --quiet --variant=minbase --include="$2" "$3" "$roots/$1.part.tar" $sources
-        mv "$roots/$1.part.tar" "$roots/$1.tar"
-    )
-}
-
-# venv NAME PACKAGE...: a venv with these and the integration, unless it is there with the very same.
+# venv NAME PACKAGE...: a venv with these and the integration.
 venv() {
-    venv=$kept/$1
     name=$1
     shift
-    if [ "$(cat "$venv/what" 2>/dev/null)" != "$*" ]; then
-        say "installing $*"
-        rm -rf "$venv"
-        /usr/bin/python3 -m venv "$venv"
-        "$venv/bin/pip" install --quiet "$@" 'setuptools>=77'
-        printf '%s\n' "$*" >"$venv/what"
-    fi
-    # Of a copy, since setuptools writes beside what it builds.
-    rm -rf "$venv/source"
-    cp -r "examples/integrations/$name" "$venv/source"
-    "$venv/bin/pip" install --quiet --no-deps --no-build-isolation --force-reinstall "$venv/source"
+    make_venv /usr/bin/python3 "$kept/$name" "$@" 'setuptools>=77'
+    install_integration "$kept/$name" "$name"
 }
 
 # typescript PACKAGE...: these from npm, and the package of integrations in TypeScript, compiled.
@@ -110,14 +82,7 @@ suite() {
     report=$home/home/$name.xml
     inside "$@" "$home/$name/bin/python" -m pytest -q --tb=short -p no:cacheprovider --junit-xml="$report" \
         -c "$home/tests/$name/pytest.ini" "$home/tests/$name" || failed="$failed $name"
-    /usr/bin/python3 - "$name" "$report" <<'END_OF_PROGRAM'
-import sys
-import xml.etree.ElementTree as tree
-
-count = tree.parse(sys.argv[2]).getroot().find("testsuite").attrib
-whole = int(count["tests"])
-print(f"{sys.argv[1]}: {whole - sum(int(count[each]) for each in ('failures', 'errors', 'skipped'))} passed of {whole}")
-END_OF_PROGRAM
+    say_passed "$name" "$report"
 }
 
 # node_suite NAME VARIABLE=VALUE...: runs its tests with node, and says how many passed.
@@ -139,7 +104,7 @@ node_suite() {
 for wanted in "$@"; do
     case $wanted in
         inspect_ai)
-            root tools adduser,procps,python3
+            make_root tools adduser,procps,python3
             cp "$roots/tools.tar" "$home/roots/tools.tar"
             chmod 644 "$home/roots/tools.tar"
             venv inspect_ai inspect_ai==0.3.285 pytest==9.2.0 pytest-asyncio==1.5.0
@@ -158,7 +123,7 @@ for wanted in "$@"; do
             suite smolagents
             ;;
         bash-tool | computesdk)
-            root tools adduser,procps,python3
+            make_root tools adduser,procps,python3
             cp "$roots/tools.tar" "$home/roots/tools.tar"
             chmod 644 "$home/roots/tools.tar"
             typescript ai@7.0.173 bash-tool@1.3.19 @computesdk/provider@2.1.5 zod@4.6.7 koffi@3.3.4 typescript@5.9.3 \

@@ -11,18 +11,14 @@ cd "$(dirname "$0")/../.."
 . tests/setup/packages.sh
 . tests/setup/toolchains.sh
 . tests/setup/runsc.sh
+. tests/long/common.sh
 
 [ "$#" -gt 0 ] || set -- deepagents swe-rex openai-agents harbor
 [ "$(id -u)" = 0 ] || give_up "running as another user needs root"
 need_runsc
-need_packages mmdebstrap:mmdebstrap setpriv:util-linux ip:iproute2 /usr/bin/python3:python3
-need_packages "$(/usr/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')/ensurepip/__init__.py:python3-venv"
-library=${SBX_LIBRARY:-}
-if [ -z "$library" ]; then
-    need_rust
-    cargo build --quiet --release --locked
-    library=$(pwd)/target/release/libsbx.so
-fi
+need_packages mmdebstrap:mmdebstrap setpriv:util-linux ip:iproute2
+need_venvs
+need_library
 nobody=54321
 kept=$(pwd)/target/integrations
 home=$(mktemp -d /var/tmp/sbx-integrations.XXXXXX)
@@ -33,7 +29,7 @@ trap 'exit 130' INT TERM
 chmod 755 "$home"
 chown "$nobody:$nobody" "$users_home"
 # Whatever directories lie above the checkout, that user gets to read these.
-cp "$library" "$home/libsbx.so"
+cp "$SBX_LIBRARY" "$home/libsbx.so"
 cp "$SBX_RUNSC" "$home/runsc"
 
 python=/usr/bin/python3
@@ -50,31 +46,14 @@ newer_python() {
 
 # installed NAME REQUIREMENT...: a venv with these and no others.
 installed() {
-    [ ! -e "$kept/$1/done" ] || return 0
-    (
-        name=$1
-        shift
-        say "installing" "$@"
-        rm -rf "${kept:?}/$name"
-        "$python" -m venv "$kept/$name"
-        "$kept/$name/bin/pip" install --quiet "$@"
-        touch "$kept/$name/done"
-    )
+    name=$1
+    shift
+    make_venv "$python" "$kept/$name" "$@"
 }
 
-# A root of the release that runs here, with Python, from the same sources; images.sh makes the same one.
+# images.sh has the same one.
 python_root() {
-    [ ! -e target/roots/python.tar ] || return 0
-    mkdir -p target/roots
-    say "making a root with python3"
-    (
-        . /etc/os-release
-        sources=$(find /etc/apt/sources.list /etc/apt/sources.list.d -type f -name '*.list' -o -name '*.sources')
-        # shellcheck disable=SC2086 # words
-        mmdebstrap --quiet --variant=minbase --include=python3,python3-pip "$VERSION_CODENAME" \
-            target/roots/python.part.tar $sources
-        mv target/roots/python.part.tar target/roots/python.tar
-    )
+    make_root python python3,python3-pip
 }
 
 # tested NAME PYTEST-ARGUMENT...: in $home/NAME, which is laid out as that user's; says how many passed.
@@ -97,12 +76,7 @@ tested() {
         PYTHONPATH="$home/$name" LD_LIBRARY_PATH="$libraries" SBX_LIBRARY="$home/libsbx.so" SBX_RUNSC="$home/runsc" INTEGRATION_ROOT="$home/python.tar" \
         timeout 900 "$runs" -m pytest -q --tb=short -p no:cacheprovider --junit-xml="$users_home/$name.xml" \
         "$@") || status=$?
-    python3 - "$name" "$users_home/$name.xml" <<'END'
-import sys, xml.etree.ElementTree as tree
-suite = tree.parse(sys.argv[2]).find("testsuite")
-total, failed, errors, skipped = (int(suite.get(each)) for each in ("tests", "failures", "errors", "skipped"))
-print(f"{sys.argv[1]}: {total - failed - errors - skipped} passed of {total}")
-END
+    say_passed "$name" "$users_home/$name.xml"
 }
 
 failed=0

@@ -11,43 +11,28 @@ cd "$(dirname "$0")/../.."
 . tests/setup/packages.sh
 . tests/setup/toolchains.sh
 . tests/setup/runsc.sh
+. tests/long/common.sh
 
 [ "$(id -u)" = 0 ] || give_up "running as another user, in namespaces, needs root"
 need_runsc
-need_packages setpriv:util-linux ip:iproute2 /usr/bin/python3:python3 busybox:busybox-static
-need_packages "$(/usr/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')/ensurepip/__init__.py:python3-venv"
+need_packages setpriv:util-linux ip:iproute2 busybox:busybox-static
+need_venvs
 if [ -n "${SBX_LONG:-}" ]; then
     sandboxes=${1:-200} nodes=${2:-4}
 else
     sandboxes=${1:-16} nodes=${2:-2}
 fi
-library=${SBX_LIBRARY:-}
-if [ -z "$library" ]; then
-    need_rust
-    cargo build --quiet --release --locked
-    library=$(pwd)/target/release/libsbx.so
-fi
+need_library
 nobody=54321
 kept=$(pwd)/target/integrations/ray
-what="ray==2.60.0 pytest==9.2.0"
-if [ "$(cat "$kept/what" 2>/dev/null)" != "$what" ]; then
-    say "installing $what"
-    rm -rf "$kept"
-    /usr/bin/python3 -m venv "$kept"
-    # shellcheck disable=SC2086 # words
-    "$kept/bin/pip" install --quiet $what 'setuptools>=77'
-    printf '%s\n' "$what" >"$kept/what"
-fi
-# Of a copy, since setuptools writes beside what it builds.
-rm -rf "$kept/source"
-cp -r examples/integrations/ray "$kept/source"
-"$kept/bin/pip" install --quiet --no-deps --no-build-isolation --force-reinstall "$kept/source"
+make_venv /usr/bin/python3 "$kept" ray==2.60.0 pytest==9.2.0 'setuptools>=77'
+install_integration "$kept" ray
 
 # Whatever directories lie above the checkout, that user gets to read these. A short path: Ray has sockets below it.
 home=$(mktemp -d /var/tmp/sbx-ray.XXXXXX)
 trap 'rm -rf "$home"' EXIT
 trap 'exit 130' INT TERM
-cp "$library" "$home/libsbx.so"
+cp "$SBX_LIBRARY" "$home/libsbx.so"
 cp "$SBX_RUNSC" "$home/runsc"
 cp -r examples/python/libsbx "$home"
 cp -r tests/long/integrations/ray "$home/tests"
@@ -71,10 +56,5 @@ unshare --net --pid --fork --mount-proc --kill-child sh -c '
     SBX_LIBRARY="$home/libsbx.so" SBX_RUNSC="$home/runsc" \
     timeout 3600 "$home/venv/bin/python" -m pytest -v --tb=short --junit-xml="$home/home/ray.xml" \
     -c "$home/tests/pytest.ini" ${RAY_TEST:+-k "$RAY_TEST"} "$home/tests" || status=$?
-/usr/bin/python3 - "$home/home/ray.xml" <<'END'
-import sys, xml.etree.ElementTree as tree
-suite = tree.parse(sys.argv[1]).find("testsuite")
-total, failed, errors, skipped = (int(suite.get(each)) for each in ("tests", "failures", "errors", "skipped"))
-print(f"ray: {total - failed - errors - skipped} passed of {total}")
-END
+say_passed ray "$home/home/ray.xml"
 exit "$status"
