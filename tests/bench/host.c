@@ -26,7 +26,6 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 
 #include "host.h"
 #include "peer.h"
@@ -127,20 +126,6 @@ static void until_warm(void)
     }
 }
 
-/* What this process and its children that have ended have used. */
-static int64_t processor_us(void)
-{
-    int64_t sum = 0;
-    const int whose[] = {RUSAGE_SELF, RUSAGE_CHILDREN};
-    for (int at = 0; at < 2; at++) {
-        struct rusage used;
-        getrusage(whose[at], &used);
-        sum += (int64_t)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000000 + used.ru_utime.tv_usec +
-               used.ru_stime.tv_usec;
-    }
-    return sum;
-}
-
 static int times(int argc, char **argv)
 {
     if (argc != 5)
@@ -152,7 +137,7 @@ static int times(int argc, char **argv)
     for (long run = 0; run <= runs; run++) {
         sbx_sandbox *sandbox = NULL;
         char byte;
-        int64_t used = processor_us(), before = now_ns();
+        int64_t used = processor_us(true), before = now_ns();
         must(sbx_create(NULL, config, &sandbox, &error), "sbx_create");
         int64_t created = now_ns();
         int output = sbx_sandbox_open_fd(sandbox, SBX_STDOUT, &error);
@@ -166,7 +151,7 @@ static int times(int argc, char **argv)
         sbx_sandbox_free(sandbox);
         if (run > 0)
             printf("%lld %lld %lld %lld\n", (long long)before, (long long)created, (long long)first,
-                   (long long)(processor_us() - used));
+                   (long long)(processor_us(true) - used));
         fflush(stdout);
         /* What a sandbox leaves to the kernel (network namespaces) is not to count for the next. */
         usleep(100000);

@@ -26,7 +26,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "host.h"
@@ -253,20 +252,6 @@ static int storm(int argc, char **argv)
     must(sbx_wait(server, 10000, NULL, &error), "sbx_wait");
     sbx_sandbox_free(server);
     return 0;
-}
-
-/* What this process has used, or it and its children that have ended. */
-static int64_t processor_us(bool with_children)
-{
-    int64_t sum = 0;
-    const int whose[] = {RUSAGE_SELF, RUSAGE_CHILDREN};
-    for (int at = 0; at < (with_children ? 2 : 1); at++) {
-        struct rusage used;
-        getrusage(whose[at], &used);
-        sum += (int64_t)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000000 + used.ru_utime.tv_usec +
-               used.ru_stime.tv_usec;
-    }
-    return sum;
 }
 
 static int bounds(int argc, char **argv)
