@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::path::Path;
 use std::process::{Command as Process, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -218,6 +219,19 @@ fn h2_is_offered_on_h2_ports_only() {
     rig.finish();
 }
 
+/// OpenSSL's client, which verifies by this authority and the address.
+fn openssl_client(tunnel: SocketAddr, ca: &Path, version: &str) -> Process {
+    let mut client = Process::new("openssl");
+    client
+        .args(["s_client", "-verify_return_error", "-verify_ip", "127.0.0.1", version])
+        .args(["-connect", &tunnel.to_string(), "-CAfile"])
+        .arg(ca)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    client
+}
+
 /// OpenSSL's client as a second opinion: TLS 1.2 and 1.3, verification by CA and address.
 #[test]
 fn openssl_agrees() {
@@ -229,15 +243,7 @@ fn openssl_agrees() {
     let ca = std::env::temp_dir().join(format!("sbx-test-ca-{}.pem", std::process::id()));
     std::fs::write(&ca, rig.identity.ca_pem()).unwrap();
     for version in ["-tls1_2", "-tls1_3"] {
-        let mut client = Process::new("openssl")
-            .args(["s_client", "-quiet", "-verify_return_error", "-verify_ip", "127.0.0.1", version])
-            .args(["-connect", &tunnel.to_string(), "-CAfile"])
-            .arg(&ca)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut client = openssl_client(tunnel, &ca, version).arg("-quiet").spawn().unwrap();
         let mut input = client.stdin.take().unwrap();
         input.write_all(b"hello openssl\n").unwrap();
         let mut line = [0; 14];
@@ -310,17 +316,7 @@ fn openssl_resumes_a_session_and_finds_early_data_off() {
     std::fs::write(&ca, rig.identity.ca_pem()).unwrap();
     for version in ["-tls1_2", "-tls1_3"] {
         let connect = |more: &str| {
-            let mut client = Process::new("openssl")
-                .args(["s_client", "-verify_return_error", "-verify_ip", "127.0.0.1", version])
-                .args(["-connect", &tunnel.to_string(), "-CAfile"])
-                .arg(&ca)
-                .arg(more)
-                .arg(&session)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
+            let mut client = openssl_client(tunnel, &ca, version).arg(more).arg(&session).spawn().unwrap();
             // The echo comes behind the ticket of TLS 1.3. The client leaves when its input ends.
             let mut input = client.stdin.take().unwrap();
             input.write_all(b"all is here\n").unwrap();
