@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
+
+use crate::sys::mountinfo::path;
 
 /// The directories of this process's own control groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,17 +88,4 @@ fn mount(line: &[u8]) -> Option<Mount> {
         _ => return None,
     };
     Some(Mount { root: path(fields.get(3)?), point: path(fields.get(4)?), controllers })
-}
-
-/// Blanks and the like are written as `\` and three octal digits.
-fn path(text: &[u8]) -> PathBuf {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, more)) = rest.split_first() {
-        let code = more.get(..3).filter(|_| *first == b'\\');
-        let code = code.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        bytes.push(code.unwrap_or(*first));
-        rest = if code.is_some() { more.get(3..).unwrap_or_default() } else { more };
-    }
-    PathBuf::from(std::ffi::OsString::from_vec(bytes))
 }

@@ -18,6 +18,7 @@ use serde_json::Value;
 use super::images::HostResources;
 use crate::keeper::wire::keeper::{Entry, Setup};
 use crate::runsc::command::SandboxId;
+use crate::sys::mountinfo;
 
 /// Below this much available memory there is no warm pool.
 const LOW_MEMORY: u64 = 256 << 20;
@@ -106,35 +107,12 @@ impl Stamp {
 }
 
 /// The lines of a mountinfo (proc_pid_mountinfo(5)) whose mount points are at or below one of these paths.
-fn mounts_below(mountinfo: &[u8], paths: &[&[u8]]) -> Vec<Vec<u8>> {
+fn mounts_below(text: &[u8], paths: &[&[u8]]) -> Vec<Vec<u8>> {
     let is_below = |line: &&[u8]| {
-        let point = line.split(|byte| *byte == b' ').nth(4).map(unescaped);
-        let point = point.unwrap_or_default();
-        let point = Path::new(OsStr::from_bytes(&point));
+        let point = line.split(|byte| *byte == b' ').nth(4).map(mountinfo::path).unwrap_or_default();
         paths.iter().any(|path| point.starts_with(OsStr::from_bytes(path)))
     };
-    mountinfo.split(|byte| *byte == b'\n').filter(is_below).map(<[u8]>::to_vec).collect()
-}
-
-/// A path of a mountinfo, in which blanks, line ends and backslashes are octal.
-fn unescaped(path: &[u8]) -> Vec<u8> {
-    let mut found = Vec::with_capacity(path.len());
-    let mut rest = path;
-    while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..3).filter(|_| *first == b'\\');
-        let code = code.and_then(|digits| str::from_utf8(digits).ok());
-        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                found.push(byte);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            None => {
-                found.push(*first);
-                rest = after;
-            }
-        }
-    }
-    found
+    text.split(|byte| *byte == b'\n').filter(is_below).map(<[u8]>::to_vec).collect()
 }
 
 /// Whether memory is low whatever the host says.

@@ -10,6 +10,7 @@ pub(crate) mod fork;
 pub(crate) mod handle_page;
 pub(crate) mod limits;
 pub(crate) mod memfd;
+pub(crate) mod mountinfo;
 pub(crate) mod netlink;
 pub(crate) mod pidfd;
 pub(crate) mod random;
