@@ -70,9 +70,7 @@ const MIN_DEFAULT_STARTS: u32 = 4;
 /// How many sandboxes a runtime starts at once by default: a start uses more than one processor for a part of its time, and
 /// waits for another.
 fn default_max_starts() -> u32 {
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let doubled = u32::try_from(processors).unwrap_or(u32::MAX).saturating_mul(2);
-    doubled.clamp(MIN_DEFAULT_STARTS, MAX_STARTS)
+    sys::thread::processors().saturating_mul(2).clamp(MIN_DEFAULT_STARTS, MAX_STARTS)
 }
 
 /// How many a runtime starts at once, where this many are set.

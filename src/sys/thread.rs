@@ -56,6 +56,11 @@ fn attributes() -> Option<libc::sched_attr> {
     (done == 0).then_some(attributes)
 }
 
+/// How many processors this process may use.
+pub(crate) fn processors() -> u32 {
+    std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,16 +9,14 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use crate::config::TunnelRate;
+use crate::sys::thread::processors;
 
 /// How many connections a second a sandbox may take by default for each processor that this process may use.
 const RATE: u32 = 250;
 
 /// The time of one connection at the default rate.
-static INTERVAL: LazyLock<Duration> = LazyLock::new(|| {
-    let processors = std::thread::available_parallelism()
-        .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
-    Duration::from_secs(1) / RATE.saturating_mul(processors)
-});
+static INTERVAL: LazyLock<Duration> =
+    LazyLock::new(|| Duration::from_secs(1) / RATE.saturating_mul(processors()));
 
 /// How far ahead of their rate they may be: by default 500 at once for each processor.
 const AHEAD: Duration = Duration::from_secs(2);
