@@ -18,6 +18,7 @@
 #include <sbx.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static sbx_error error = SBX_ERROR_INIT;
@@ -69,6 +70,7 @@ static const char visit[] = "import socket, sys\n"
 
 /* Prints what was denied until the sandbox ends. Returns how many destinations that were. */
 static int denials(sbx_queue *queue) {
+    char seen[8][sizeof(((sbx_event *)0)->address)];
     int denied = 0, descriptor = sbx_queue_open_fd(queue, &error);
     if (descriptor < 0)
         fail();
@@ -86,8 +88,14 @@ static int denials(sbx_queue *queue) {
             while (read(descriptor, rings, sizeof rings) > 0)
                 continue;
         } else if (event.kind == SBX_EVENT_DENIED && event.address[0] != '\0') {
-            printf("  outside: %s port %u: %s\n", event.address, event.port, event.detail);
-            denied++;
+            /* A destination that is tried again has a further event a second later. */
+            int known = 0;
+            for (int i = 0; i < denied; i++)
+                known |= strcmp(seen[i], event.address) == 0;
+            if (!known && denied < 8) {
+                printf("  outside: %s port %u: %s\n", event.address, event.port, event.detail);
+                memcpy(seen[denied++], event.address, sizeof event.address);
+            }
         } else if (event.kind == SBX_EVENT_EXITED) {
             ended = 1;
         }
