@@ -20,7 +20,8 @@ use common::images::{BUSYBOX, Layer, Made, Tar, TestStore, collected, open};
 use common::registry::{PASSWORD, Registry, USER};
 use common::{PATIENCE, eventually};
 use sbx::{
-    Build, Code, Config, Error, Event, Exec, Image, ImageOptions, Policy, Queue, Sandbox, Stdio, Stream,
+    Build, Code, Config, Error, Event, Exec, Image, ImageOptions, Policy, Queue, Runtime, Sandbox, Stdio,
+    Stream,
 };
 
 /// What busybox is called as.
@@ -606,23 +607,25 @@ fn progress_counts_steps_and_the_end_is_an_event() {
 
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs SBX_RUNSC: sh tests/run.sh sets it")]
-fn two_runtimes_build_the_same_at_once() {
+fn what_is_built_twice_at_once_is_built_once_by_a_runtime_and_works_with_two() {
     let store = store("twice");
-    let text = "FROM base\nENV PATH=/bin\nRUN echo same >/one\nRUN cat /one >/two\n";
     let other = open(&store.scratch.0);
-    let runtimes = [&store.runtime, &store.runtime, &other];
-    let images: Vec<Image> = std::thread::scope(|scope| {
-        let builds: Vec<_> = runtimes
-            .iter()
-            .map(|runtime| scope.spawn(|| runtime.build_image(&Build::new(text)).unwrap()))
-            .collect();
-        builds.into_iter().map(|build| build.join().unwrap()).collect()
-    });
-    for image in &images {
-        assert_eq!(shell(&store, image, "cat /two"), "same\n");
-    }
-    assert_eq!(images[0].id(), images[1].id(), "of one runtime, one has waited for the other");
-    assert_eq!(steps(&build(&store, text).1).1, 2);
+    let at_once = |runtimes: [&Runtime; 2], word: &str| {
+        let text = format!("FROM base\nENV PATH=/bin\nRUN echo {word} >/one\nRUN cat /one >/two\n");
+        let images: [Image; 2] = std::thread::scope(|scope| {
+            let builds =
+                runtimes.map(|runtime| scope.spawn(|| runtime.build_image(&Build::new(&text)).unwrap()));
+            builds.map(|build| build.join().unwrap())
+        });
+        for image in &images {
+            assert_eq!(shell(&store, image, "cat /two"), format!("{word}\n"));
+        }
+        assert_eq!(steps(&build(&store, &text).1).1, 2);
+        images
+    };
+    let [first, second] = at_once([&store.runtime, &store.runtime], "same");
+    assert_eq!(first.id(), second.id(), "one has waited for the other");
+    at_once([&store.runtime, &other], "else");
     assert_eq!(store.left().0.len(), 0);
 }
 

@@ -2,13 +2,15 @@
 
 use std::io::{BufRead, BufReader, IoSliceMut, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    Backlog, ControlMessageOwned, MsgFlags, SockaddrStorage, bind, connect, listen, recvmsg, setsockopt,
-    sockopt,
+    Backlog, ControlMessageOwned, MsgFlags, SockaddrStorage, bind, connect, getsockopt, listen, recvmsg,
+    setsockopt, sockopt,
 };
 use nix::sys::time::TimeVal;
 use serde_json::{Value, json};
@@ -110,14 +112,14 @@ impl Space {
 
     pub(super) fn connect(&mut self, side: Side, to: SocketAddr) -> nix::Result<TcpStream> {
         let fd = self.tcp(side, to.ip());
-        connect(fd.as_raw_fd(), &SockaddrStorage::from(to))?;
+        connect_whole(&fd, to)?;
         Ok(fd.into())
     }
 
     pub(super) fn connect_from(&mut self, from: Ipv4Addr, to: SocketAddr) -> nix::Result<TcpStream> {
         let fd = self.tcp(Side::Gateway, to.ip());
         bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::from((from, 0))))?;
-        connect(fd.as_raw_fd(), &SockaddrStorage::from(to))?;
+        connect_whole(&fd, to)?;
         Ok(fd.into())
     }
 
@@ -169,6 +171,20 @@ impl Space {
 fn own(fd: std::os::fd::RawFd) -> OwnedFd {
     // SAFETY: recvmsg has just made this descriptor for us, and nothing else knows of it.
     unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Connects. A socket with time-outs is interrupted by signals that nobody handles, too, and goes on connecting (signal(7)).
+fn connect_whole(fd: &OwnedFd, to: SocketAddr) -> nix::Result<()> {
+    match connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
+        Err(Errno::EINTR) => {}
+        result => return result,
+    }
+    let mut writable = [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
+    while poll(&mut writable, PollTimeout::from(10_000_u16)) == Err(Errno::EINTR) {}
+    match getsockopt(fd, sockopt::SocketError)? {
+        0 => Ok(()),
+        error => Err(Errno::from_raw(error)),
+    }
 }
 
 fn bounded(fd: &OwnedFd) {
