@@ -222,18 +222,27 @@ in_lane() {
     fi
 }
 
+# until_built MARK: waits until build_the_rest has come so far.
+until_built() {
+    until [ -e "$work/$1" ]; do
+        sleep 0.1
+    done
+}
+
 # lane NAME PART RUN...: takes from the cases of these runs what no other lane has taken: first that part of those that are built
-# before the others, then those with an Internet of our own, a run's all in one place, and the rest unless the lane is for what
-# waits.
+# before the others, then those of the languages, those with an Internet of our own, a run's all in one place, and what is to be
+# alone. The lane for what waits has only the first and those with an Internet.
 lane() {
     results=$work/results
     lane=$1
     lane_part=$2
     shift 2
     in_lane "$lane" "$*" "$lane_part"
-    until [ -e "$work/all-built" ]; do
-        sleep 0.1
-    done
+    if [ "$lane_part" != waits ]; then
+        until_built languages-built
+        in_lane "$lane" "$*" languages
+    fi
+    until_built all-built
     for lane_run in "$@"; do
         if take "$lane_run" "all with an Internet"; then
             in_lane "$lane" "$lane_run" internet
@@ -256,22 +265,23 @@ table_is_whole() {
     cat "$work/odd-rows"
     ! [ -s "$work/odd-rows" ]
 }
-# What is built and checked while the first cases run. Those come before it.
+# What is built and checked while the first cases run. Those come before it. First what other cases wait for.
 build_the_rest() {
     # What an optimised library takes is built beside the rest.
     if wanted "quickstart"; then
         cargo build --release --locked --quiet >"$logs/release.log" 2>&1 &
         release=$!
     fi
-    check "cargo clippy" cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
-    check "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
-    check "cargo test --doc" cargo test --locked --doc --all-features
     . tests/bindings/common.sh
     for language in tests/bindings/[a-z]*/build.sh; do
         . "$language"
     done
     # What lanes have of their own comes and goes.
     find "$work" -mindepth 1 -maxdepth 1 ! -name 'lane.*' ! -name logs -exec chmod -R a+rX {} +
+    : >"$work/languages-built"
+    check "cargo clippy" cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+    check "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features
+    check "cargo test --doc" cargo test --locked --doc --all-features
     if [ -z "$filter" ]; then
         check "tests/harness/cases" table_is_whole
     fi

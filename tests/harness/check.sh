@@ -79,6 +79,7 @@ coming() {
 }
 expect "the early cases" "program:beside program:counts program:waits " "$(coming early)"
 expect "the cases that wait" "program:waits " "$(coming waits)"
+expect "the cases of languages" "program:beside program:counts program:waits python:beside " "$(coming languages)"
 expect "all cases" 6 "$(coming '' | wc -w)"
 
 # One lane takes a case, and who wants to be alone waits for it and is waited for.

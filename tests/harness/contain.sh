@@ -2,6 +2,10 @@
 
 # contain: nothing outside is there to be contacted, and no file of the machine is in the way of counting.
 contain() {
+    if [ $$ != 1 ]; then
+        echo "this mounts over /tmp and /run: it is for process 1 of namespaces of its own" >&2
+        exit 1
+    fi
     ip link set lo up
     mount -t tmpfs -o mode=1777 tmpfs /tmp
     # For tests of full disks.

@@ -6,10 +6,12 @@ take() {
 }
 
 # comes_now PART KIND TURN: whether a lane has such a case now. Without a part it has all. Rust's tests are built first, so they are
-# early, but for what is to be alone: not before the rest is built. What waits most of its time has a lane more.
+# early; then come other languages' cases, and what is to be alone not before the rest is built. What waits most of its time has a
+# lane more.
 comes_now() {
     case $1:$2:$3 in
         :* | early:program:beside | early:program:counts | early:program:waits | waits:program:waits) return 0 ;;
+        languages:*:beside | languages:*:counts | languages:*:waits) return 0 ;;
         *) return 1 ;;
     esac
 }

@@ -5,8 +5,8 @@
 # side take from the same cases, each case once; tests/harness/cases says which there are and who waits for whom.
 # CONTAINED is true where this shell is process 1 of process, mount and network namespaces of the lane's own. WORK is
 # the copy that every identity can read. PART is "cases", or "internet" for those that need an Internet of our own;
-# without it both are run. "early" are those of the cases that are built before the others, and "waits" those of them that
-# wait most of their time.
+# without it both are run. "early" are those of the cases that are built before the others, "waits" those of them that
+# wait most of their time, and "languages" all that need not be alone.
 set -eu
 runs=$1
 contained=$2
@@ -206,6 +206,10 @@ run_early() {
 
 run_waits() {
     run_cases waits
+}
+
+run_languages() {
+    run_cases languages
 }
 
 run_cases() {
