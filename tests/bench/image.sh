@@ -177,10 +177,11 @@ measure_snapshots() {
     for mib in 1 100 1024; do
         for what in pause snapshot; do
             awk -v what="$what" -v mib="$mib" '$1 == what && $2 == mib { print $3 }' "$work/snapshots" >"$work/runs.$what-$mib.ours"
-            awk -v what="$what" -v mib="$mib" -v ours="$(median "$work/runs.$what-$mib.ours")" -v results="$results" 'BEGIN {
+            awk -v what="$what" -v mib="$mib" -v ours="$(median "$work/runs.$what-$mib.ours")" -v results="$results" \
+                -v spread="$(spread_of "$work/runs.$what-$mib.ours" | tr ' ' ,)" 'BEGIN {
                 printf "%-22s %10.4g ms\n", "image-" what "-" mib "-mib", ours / 1000
-                printf "{\"what\":\"image-%s-%s-mib\",\"peer\":\"none\",\"unit\":\"us\",\"ours\":%d,\"theirs\":0,\"ratio\":0}\n",
-                    what, mib, ours >>results }'
+                printf "{\"what\":\"image-%s-%s-mib\",\"peer\":\"none\",\"unit\":\"us\",\"ours\":%d,\"theirs\":0,\"ratio\":0,\"ours_spread\":[%s]}\n",
+                    what, mib, ours, spread >>results }'
         done
     done
 }

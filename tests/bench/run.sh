@@ -7,8 +7,9 @@
 # DATA.md says why tunnel, tls, egress, exec and neighbour miss what they miss.
 #
 # Every figure is the median of several runs, ours and the peers' in turns; it is printed, and appended as one
-# JSON line to target/bench/results.jsonl. A missed budget is printed, not an error: how fast a machine is today
-# is no test.
+# JSON line to target/bench/results.jsonl: the medians, the least, the quartiles and the greatest of each side's runs and of
+# their ratios turn by turn, and the budget, below one line on the machine and the versions. A missed budget is printed,
+# not an error: how fast a machine is today is no test.
 #
 # Environment:
 #   SBX_RUNSC        the runsc to use (default: the one in PATH)
@@ -49,6 +50,7 @@ give_up() {
 }
 
 . "$here/figures.sh"
+. "$here/machine.sh"
 . "$here/peers.sh"
 . "$here/measures.sh"
 . "$here/neighbours.sh"
@@ -161,6 +163,7 @@ mkdir "$bin" "$work/state"
 build
 cp "$runsc" "$bin/runsc"
 export SBX_RUNSC="$bin/runsc"
+record_machine "$@"
 
 lifecycle=
 for what in "$@"; do
