@@ -9,7 +9,8 @@
 # Every figure is the median of several runs, ours and the peers' in turns; it is printed, and appended as one
 # JSON line to target/bench/results.jsonl: the medians, the least, the quartiles and the greatest of each side's runs and of
 # their ratios turn by turn, and the budget, below one line on the machine and the versions. A missed budget is printed,
-# not an error: how fast a machine is today is no test.
+# not an error: how fast a machine is today is no test. At the end report.py prints them as a table and writes charts beside
+# results.jsonl; `python3 tests/bench/report.py --write` makes that run the one that the repository shows.
 #
 # Environment:
 #   SBX_RUNSC        the runsc to use (default: the one in PATH)
@@ -177,3 +178,6 @@ for what in "$@"; do
     *) "measure_$what" ;;
     esac
 done
+echo
+# Below everything that was said meanwhile: the same as a table with spread, and charts.
+[ "$*" = cold ] || python3 -B "$here/report.py" "$results"
