@@ -223,9 +223,12 @@ def start(run: Run) -> str:
         *bar_of(run, "libsbx, cold, on a directory", "ours", "start"),
         *bar_of(run, "libsbx, cold, host's programs", "ours", "start-default-root"),
     ]
-    for peer in ("runsc", "sdk", "ray", "docker-runsc", "crun", "bwrap"):
-        shared = " (host's kernel)" if peer in ("crun", "bwrap") else ""
-        rows += bar_of(run, words.PEERS[peer] + shared, "peer", "start", peer)
+    rows += [
+        *bar_of(run, "runsc run", "peer", "start", "runsc"),
+        *bar_of(run, "gVisor's Python SDK", "peer", "start-default-root", "sdk"),
+        *bar_of(run, "crun (host's kernel)", "peer", "start", "crun"),
+        *bar_of(run, "bubblewrap (host's kernel)", "peer", "start", "bwrap"),
+    ]
     return bars(
         run, "From create to the first output", "Medians; the thin line is the middle half of the runs. Shorter is better.",
         "us", [("", rows)],

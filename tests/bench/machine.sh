@@ -9,6 +9,9 @@ json_text() {
 version_of() {
     case $1 in
     runsc) "$bin/runsc" --version | sed -n 's/^runsc version //p' ;;
+    crun) crun --version | sed -n 's/^crun version //p' ;;
+    bwrap) bwrap --version | sed 's/^bubblewrap //' ;;
+    sdk) echo "$sdk_release" ;;
     haproxy) haproxy -v | sed -n 's/^HAProxy version \([^ ]*\).*/\1/p' ;;
     nginx) nginx -v 2>&1 | sed 's|.*/||' ;;
     slirp4netns) slirp4netns --version | sed -n 's/^slirp4netns version //p' ;;
@@ -20,6 +23,8 @@ version_of() {
 # peers_of PART...: whose versions matter.
 peers_of() {
     echo runsc
+    case " $* " in *" start "*) printf '%s\n' crun bwrap ;; esac
+    case " $* " in *" start "* | *" exec "*) echo sdk ;; esac
     case " $* " in *" tunnel "* | *" tls "* | *" memory "*) echo haproxy ;; esac
     case " $* " in *" tunnel "*) echo nginx ;; esac
     case " $* " in *" egress "*) echo slirp4netns ;; esac

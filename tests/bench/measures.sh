@@ -23,16 +23,20 @@ measure_lifecycle() {
     for root in "$rootfs" -; do
         mkdir "$work/state/${root##*/}"
         [ "$(id -u)" != 0 ] || chown "$user" "$work/state/${root##*/}"
-        (as_user "$bin/host" lifecycle "$starts" "$root" "$bin/server" \
-            "$bin/raw" "$bin/runsc" "$work/bundle" "$work/state/${root##*/}") >"$work/lifecycle" ||
-            give_up "start and terminate failed"
+        : >"$work/lifecycle"
+        with_peers "$root" lifecycle_of "$bin/host" lifecycle "$starts" "$root" "$bin/server" \
+            runsc "$bin/raw" "$bin/runsc" "$work/bundle" "$work/state/${root##*/}"
         suffix=
         [ "$root" != - ] || suffix=-default-root
         while read -r name side microseconds; do
-            [ "$side" = ours ] || side=runsc
             record "$name$suffix" "$side" "$microseconds"
         done <"$work/lifecycle"
     done
+}
+
+# lifecycle_of COMMAND...: the host program with all its peers.
+lifecycle_of() {
+    (as_user "$@") >"$work/lifecycle" || give_up "start and terminate failed"
 }
 
 # --- where the time of a start goes ------------------------------------------------------------------------
@@ -61,6 +65,7 @@ report_start() {
         printf '%-22s %10s us         of it\n' "  sbx_create" "$(median "$work/runs.create$suffix.ours")"
         figure "warm$suffix" runsc us "<=0.12"
         printf '%-22s %10s us         of it\n' "  sbx_create" "$(median "$work/runs.create-warm$suffix.ours")"
+        report_peers "$suffix"
     done
 }
 
@@ -121,6 +126,7 @@ measure_exec() {
     printf '%-22s %10s us         of it\n' "  sbx_exec" "$(median "$work/runs.exec-started.ours")"
     figure exec-static runsc us "<=0.25"
     printf '%-22s %10s us         of it\n' "  sbx_exec" "$(median "$work/runs.exec-static-started.ours")"
+    measure_sdk_exec
     measure_docker_exec
 }
 

@@ -34,7 +34,7 @@ PARTS = [
     ),
     (
         "A program in a running sandbox, to its end",
-        [("exec", "`true`"), ("exec-static", "static `true`"), ("exec-docker", "`true`")],
+        [("exec", "`true`"), ("exec-static", "static `true`"), ("exec-sdk", "the host's `true`"), ("exec-docker", "`true`")],
     ),
     (
         "Storms: sandboxes a second",
@@ -127,9 +127,9 @@ def table(run: Run) -> str:
 # README.md's rows: a label, and figures. What a peer is called there comes from the figure.
 SUMMARY = [
     ("create to the first output, on an image", "image-start", ["runsc"]),
-    ("create to the first output, on a directory", "start", ["runsc", "sdk"]),
-    ("create to the first output, with the host's programs", "start-default-root", ["runsc"]),
-    ("create to the first output, [warm](#warm-sandboxes)", "warm", ["runsc", "sdk"]),
+    ("create to the first output, on a directory", "start", ["runsc", "crun", "bwrap"]),
+    ("create to the first output, with the host's programs", "start-default-root", ["runsc", "sdk"]),
+    ("create to the first output, [warm](#warm-sandboxes)", "warm", ["runsc"]),
     ("`true` in a running sandbox", "exec", ["runsc"]),
     ("32 sandboxes created at once", "storm-cold-32", ["runsc"]),
     ("32 warm sandboxes taken at once", "storm-warm-32", ["runsc"]),

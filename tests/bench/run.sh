@@ -29,8 +29,9 @@
 #   BENCH_SCALE      how many sandboxes scale has in one process (500, as memory allows)
 #   BENCH_LIBRARY    a directory with libsbx.so to measure instead of building one
 #
-# Needs a C compiler, OpenSSL's headers, HAProxy, nginx with its stream module, and for egress slirp4netns and nft, from
-# Debian's packages, and for image docker-registry, skopeo and umoci; root installs what is missing. Without root the
+# Needs a C compiler, OpenSSL's headers, HAProxy, nginx with its stream module, for egress slirp4netns and nft, for start crun
+# and bubblewrap, from Debian's packages, and for image docker-registry, skopeo and umoci; root installs what is missing.
+# gVisor's Python SDK comes from PyPI, into target/bench/sdk; without it start and exec leave it out. Without root the
 # peers join the sandbox's gateway as its owner, and egress is left out. 10,000 connections need a limit of 54,000
 # descriptors, which is raised where that is allowed; else they are as many as fit.
 set -eu
@@ -53,6 +54,7 @@ give_up() {
 . "$here/figures.sh"
 . "$here/machine.sh"
 . "$here/peers.sh"
+. "$here/runtimes.sh"
 . "$here/measures.sh"
 . "$here/neighbours.sh"
 . "$here/node.sh"
@@ -71,6 +73,12 @@ install_peers() {
     *" egress "*)
         command -v slirp4netns >/dev/null || missing="$missing slirp4netns"
         command -v nft >/dev/null || missing="$missing nftables"
+        ;;
+    esac
+    case " $* " in
+    *" start "* | *" terminate "*)
+        command -v crun >/dev/null || missing="$missing crun"
+        command -v bwrap >/dev/null || missing="$missing bubblewrap"
         ;;
     esac
     case " $* " in
