@@ -264,7 +264,7 @@ def data(run: Run) -> str:
         run, "Throughput, libsbx to its peers",
         "Ratios of medians; above 1 libsbx is faster. The thin line is the middle half of the ratios turn by turn.",
         [
-            ("Tunnels", ["straight", "haproxy", "nginx", "socat"], [(label, f"tunnel-{name}") for label, name in WAYS]),
+            ("Tunnels", ["straight", "haproxy", "nginx"], [(label, f"tunnel-{name}") for label, name in WAYS]),
             ("Egress", ["nat", "slirp", "pasta"], [(label, f"egress-{name}") for label, name in WAYS]),
         ],
     )

@@ -13,6 +13,7 @@ version_of() {
     bwrap) bwrap --version | sed 's/^bubblewrap //' ;;
     sdk) echo "$sdk_release" ;;
     haproxy) haproxy -v | sed -n 's/^HAProxy version \([^ ]*\).*/\1/p' ;;
+    pasta) dpkg-query --show --showformat='${Version}' passt ;;
     nginx) nginx -v 2>&1 | sed 's|.*/||' ;;
     slirp4netns) slirp4netns --version | sed -n 's/^slirp4netns version //p' ;;
     umoci) umoci --version | sed -n 's/.*version //p' ;;
@@ -27,7 +28,7 @@ peers_of() {
     case " $* " in *" start "* | *" exec "*) echo sdk ;; esac
     case " $* " in *" tunnel "* | *" tls "* | *" memory "*) echo haproxy ;; esac
     case " $* " in *" tunnel "*) echo nginx ;; esac
-    case " $* " in *" egress "*) echo slirp4netns ;; esac
+    case " $* " in *" egress "*) printf '%s\n' slirp4netns pasta ;; esac
     case " $* " in *" image "*) printf '%s\n' umoci skopeo ;; esac
 }
 

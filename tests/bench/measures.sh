@@ -342,6 +342,7 @@ measure_egress() {
         echo "egress: left out, the kernel's NAT needs root"
         return
     fi
+    command -v pasta >/dev/null || echo "egress: pasta is left out, it isn't installed"
     unshare --net --mount sh "$here/egress.sh" "$here" "$work" "$bin" "$user" "$runs" "$duration" ||
         give_up "egress failed"
     report_egress
@@ -351,12 +352,15 @@ report_egress() {
     for name in up up-4 down down-4; do
         figure "egress-$name" nat Gbit/s ">=0.8"
         figure "egress-$name" slirp Gbit/s ">=1"
+        ! measured "egress-$name" pasta || figure "egress-$name" pasta Gbit/s ">=1"
     done
     figure egress-rtt nat us
     figure egress-rtt slirp us "<=1"
+    ! measured egress-rtt pasta || figure egress-rtt pasta us "<=1"
     for name in connects connects-8; do
         figure "egress-$name" nat conn/s
         figure "egress-$name" slirp conn/s ">=1"
+        ! measured "egress-$name" pasta || figure "egress-$name" pasta conn/s ">=1"
     done
     for name in denied-by-sets denied-by-verdict rtt99-quiet rtt99-loading create-1 create-10000 create-100000 \
         change-1 change-10000 change-100000; do

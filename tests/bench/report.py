@@ -134,7 +134,7 @@ SUMMARY = [
     ("32 sandboxes created at once", "storm-cold-32", ["runsc"]),
     ("32 warm sandboxes taken at once", "storm-warm-32", ["runsc"]),
     ("through a tunnel into a sandbox", "tunnel-up", ["haproxy", "nginx"]),
-    ("out of a sandbox", "egress-up", ["nat", "slirp"]),
+    ("out of a sandbox", "egress-up", ["nat", "slirp", "pasta"]),
     ("pulling an image from a registry on loopback", "image-pull", ["umoci", "docker"]),
     ("memory of ten sandboxes on one image", "image-memory-10", ["directory"]),
     *((f"pause for a snapshot of {mib} MiB", f"image-pause-{mib}-mib", []) for mib in (1, 100, 1024)),

@@ -29,9 +29,10 @@
 #   BENCH_SCALE      how many sandboxes scale has in one process (500, as memory allows)
 #   BENCH_LIBRARY    a directory with libsbx.so to measure instead of building one
 #
-# Needs a C compiler, OpenSSL's headers, HAProxy, nginx with its stream module, for egress slirp4netns and nft, for start crun
-# and bubblewrap, from Debian's packages, and for image docker-registry, skopeo and umoci; root installs what is missing.
-# gVisor's Python SDK comes from PyPI, into target/bench/sdk; without it start and exec leave it out. Without root the
+# Needs a C compiler, OpenSSL's headers, HAProxy, nginx with its stream module, for egress slirp4netns and nft, from
+# Debian's packages, and for image docker-registry, skopeo and umoci; root installs what is missing.
+# Further peers are left out where they are missing and this isn't root: for start crun and bubblewrap, for egress pasta
+# (package passt). gVisor's Python SDK comes from PyPI, into target/bench/sdk; without it start and exec leave it out. Without root the
 # peers join the sandbox's gateway as its owner, and egress is left out. 10,000 connections need a limit of 54,000
 # descriptors, which is raised where that is allowed; else they are as many as fit.
 set -eu
@@ -76,27 +77,43 @@ install_peers() {
         ;;
     esac
     case " $* " in
-    *" start "* | *" terminate "*)
-        command -v crun >/dev/null || missing="$missing crun"
-        command -v bwrap >/dev/null || missing="$missing bubblewrap"
-        ;;
-    esac
-    case " $* " in
     *" image "*)
         command -v docker-registry >/dev/null || missing="$missing docker-registry"
         command -v skopeo >/dev/null || missing="$missing skopeo"
         command -v umoci >/dev/null || missing="$missing umoci"
         ;;
     esac
-    [ -n "$missing" ] || return 0
-    [ "$(id -u)" = 0 ] || give_up "missing:$missing; install them: apt-get install$missing"
-    echo "installing$missing" >&2
+    if [ -n "$missing" ]; then
+        [ "$(id -u)" = 0 ] || give_up "missing:$missing; install them: apt-get install$missing"
+        install_packages $missing
+    fi
+    # Without these a side is left out, and says so.
+    optional=
+    case " $* " in
+    *" start "* | *" terminate "*)
+        command -v crun >/dev/null || optional="$optional crun"
+        command -v bwrap >/dev/null || optional="$optional bubblewrap"
+        ;;
+    esac
+    case " $* " in *" egress "*) command -v pasta >/dev/null || optional="$optional passt" ;; esac
+    if [ "$(id -u)" = 0 ]; then
+        for package in $optional; do
+            install_packages "$package" || echo "$package can't be installed" >&2
+        done
+    fi
+}
+
+install_packages() {
+    echo "installing $*" >&2
     # Only the programs are wanted, not services that start by themselves.
     policy=/usr/sbin/policy-rc.d
     [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy && ours_policy=$policy; }
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing >&2 ||
-        { apt-get update >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing >&2; }
+    installed=0
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >&2 ||
+        { apt-get update >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >&2; } || installed=1
     [ -z "${ours_policy-}" ] || rm "$ours_policy"
+    ours_policy=
+    return $installed
 }
 
 build() {

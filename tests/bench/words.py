@@ -9,7 +9,6 @@ from results import Figure, Side
 PEERS = {
     "runsc": "runsc run",
     "sdk": "gVisor's Python SDK",
-    "ray": "Ray's sandbox",
     "crun": "crun",
     "bwrap": "bubblewrap",
     "docker": "docker",
@@ -17,7 +16,6 @@ PEERS = {
     "straight": "straight to the sandbox",
     "haproxy": "HAProxy",
     "nginx": "nginx",
-    "socat": "socat",
     "nat": "kernel NAT",
     "slirp": "slirp4netns",
     "pasta": "pasta",
