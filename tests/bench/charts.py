@@ -226,6 +226,7 @@ def start(run: Run) -> str:
     rows += [
         *bar_of(run, "runsc run", "peer", "start", "runsc"),
         *bar_of(run, "gVisor's Python SDK", "peer", "start-default-root", "sdk"),
+        *bar_of(run, "docker with runsc", "peer", "start-docker", "docker-runsc"),
         *bar_of(run, "crun (host's kernel)", "peer", "start", "crun"),
         *bar_of(run, "bubblewrap (host's kernel)", "peer", "start", "bwrap"),
     ]

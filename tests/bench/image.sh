@@ -60,13 +60,19 @@ start_docker() {
     docker=
     docker_process=
     if [ "$(id -u)" != 0 ]; then
-        echo "image: docker pull is left out, dockerd needs root"
+        echo "docker is left out: dockerd needs root"
         return
     fi
     docker_programs=$(cd "$top" && . tests/setup/say.sh && . tests/setup/packages.sh && . tests/setup/docker.sh &&
-        need_docker >&2 && printf '%s' "$docker_programs") || give_up "docker can't be had"
+        need_docker >&2 && printf '%s' "$docker_programs") || {
+        echo "docker is left out: it can't be had"
+        return
+    }
+    rm -rf "$work/docker"
     mkdir "$work/docker"
-    printf '{}\n' >"$work/docker/settings"
+    # The flags of plain runsc.
+    printf '{"runtimes":{"runsc":{"path":"%s","runtimeArgs":["--ignore-cgroups","--overlay2=root:memory"]}}}\n' "$bin/runsc" \
+        >"$work/docker/settings"
     PATH=$docker_programs:$PATH unshare --mount --pid --fork --kill-child --mount-proc sh -eu -c '
         mount -t tmpfs tmpfs /run
         mkdir /run/etc /run/etc.work
@@ -88,6 +94,14 @@ start_docker() {
         sleep 0.1
     done
     docker=docker
+    record_version docker "$(PATH=$docker_programs:$PATH docker version --format '{{.Server.Version}}')"
+}
+
+stop_docker() {
+    [ -n "$docker_process" ] || return 0
+    stop "$docker_process"
+    docker_process=
+    unset DOCKER_HOST
 }
 
 measure_pull() {
@@ -193,7 +207,7 @@ measure_image() {
     start_registry
     start_docker
     measure_pull
-    [ -z "$docker_process" ] || stop "$docker_process"
+    stop_docker
     stop "$registry_process"
     measure_image_start
     measure_image_memory

@@ -32,6 +32,11 @@ peers_of() {
     case " $* " in *" image "*) printf '%s\n' umoci skopeo ;; esac
 }
 
+# record_version PEER VERSION: of one that wasn't there at the run's first line.
+record_version() {
+    printf '{"what":"version","peer":"%s","version":%s}\n' "$1" "$(printf '%s\n' "$2" | json_text)" >>"$results"
+}
+
 libsbx_version() {
     sed -n 's/^version = "\(.*\)"/\1/p' "$top/Cargo.toml" | head -n 1
 }

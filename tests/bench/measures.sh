@@ -67,6 +67,7 @@ report_start() {
         printf '%-22s %10s us         of it\n' "  sbx_create" "$(median "$work/runs.create-warm$suffix.ours")"
         report_peers "$suffix"
     done
+    measure_docker_start
 }
 
 report_terminate() {

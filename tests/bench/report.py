@@ -27,9 +27,11 @@ PARTS = [
         [
             ("start", "on a directory"),
             ("start-default-root", "with the host's programs"),
+            ("start-docker", "on a directory, as docker's user"),
             ("image-start", "on an image"),
             ("warm", "warm, on a directory"),
             ("warm-default-root", "warm, with the host's programs"),
+            ("warm-docker", "warm, as docker's user"),
         ],
     ),
     (

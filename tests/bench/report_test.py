@@ -78,7 +78,7 @@ class Words(unittest.TestCase):
         machine = newest(SAMPLE).machine
         self.assertEqual(words.date(machine), "30 November 2026")
         self.assertEqual(words.hardware(machine), '2 processors (A <fast> & "quoted" processor), 24 GiB, Linux 6.18.44')
-        self.assertEqual(words.versions(machine), "libsbx 0.2.0, runsc 1.2.3, HAProxy 2.6.12")
+        self.assertEqual(words.versions(machine), "libsbx 0.2.0, runsc 1.2.3, HAProxy 2.6.12, docker 20.10")
 
 
 class Table(unittest.TestCase):

@@ -74,6 +74,8 @@ def newest(file: Path) -> Run:
             line = json.loads(text)
             if line["what"] == "machine":
                 run = Run(line)
+            elif line["what"] == "version" and run is not None:
+                run.machine["versions"][line["peer"]] = line["version"]
             elif run is not None:
                 figure = Figure.of(line)
                 run.figures[figure.what, figure.peer] = figure

@@ -149,7 +149,7 @@ clean_up() {
     trap - EXIT INT TERM
     exec 6>&- 7>&- 8>&- 9>&-
     for pid in $started; do
-        kill "$pid" 2>/dev/null || true
+        tell_to_end "$pid"
         wait "$pid" 2>/dev/null || true
     done
     rm -rf "$work" ${stores:+"$stores"}

@@ -1,4 +1,5 @@
-# Other ways to start a program, as peers of start and exec: crun, bubblewrap, gVisor's Python SDK. Sourced by run.sh.
+# Other ways to start a program, as peers of start and exec: crun, bubblewrap, gVisor's Python SDK, docker with runsc. Sourced
+# by run.sh.
 
 sdk_release=2026.10.22.0
 
@@ -91,6 +92,43 @@ report_peers() {
         figure "start$1" "$peer" us
         if [ "$peer" = sdk ]; then figure "warm$1" sdk us "<=0.08"; else figure "warm$1" "$peer" us; fi
     done
+}
+
+# As who may use docker, with an image made here: by the machine's daemon where that has runsc among its runtimes, else by one
+# of our own.
+measure_docker_start() {
+    path=$PATH
+    docker_process=
+    case " $(timeout 10 docker info --format '{{range $name, $each := .Runtimes}}{{$name}} {{end}}' 2>/dev/null) " in
+    *" runsc "*) docker=docker ;;
+    *)
+        start_docker
+        PATH=${docker_programs-}:$PATH
+        ;;
+    esac
+    if [ -n "$docker" ]; then
+        ordinary=$user
+        user=$(id -un)
+        docker_in_turns
+        user=$ordinary
+    fi
+    stop_docker
+    PATH=$path
+}
+
+docker_in_turns() {
+    rootfs=$work/rootfs
+    image=$(tar -C "$rootfs" -c . | docker import - 2>/dev/null) || give_up "docker import failed"
+    container=sbx-bench-$$
+    lifecycle_of "$bin/host" lifecycle "$starts" "$rootfs" "$bin/server" docker-runsc "$bin/raw" run \
+        --after "docker rm --force $container-{} >/dev/null" docker run --name "$container-{}" --runtime runsc --network none \
+        "$image" /server byte
+    docker rmi -f "$image" >/dev/null
+    while read -r name side microseconds; do
+        record "$name-docker" "$side" "$microseconds"
+    done <"$work/lifecycle"
+    figure start-docker docker-runsc us
+    figure warm-docker docker-runsc us
 }
 
 measure_sdk_exec() {
