@@ -189,7 +189,7 @@ mkdir "$bin" "$work/state"
 build
 cp "$runsc" "$bin/runsc"
 export SBX_RUNSC="$bin/runsc"
-record_machine "$@"
+[ "$*" = cold ] || record_machine "$@"
 
 lifecycle=
 for what in "$@"; do
