@@ -122,6 +122,7 @@ offline() {
 
 say "== the harness, style, and the build =="
 check "harness" in_namespaces sh "$(pwd)/tests/harness/check.sh" "$contained"
+check "bench/report" python3 -B tests/bench/report_test.py
 check "cargo fmt" cargo fmt --all -- --check
 check "cargo fmt, fuzz targets" cargo fmt --manifest-path fuzz/Cargo.toml -- --check
 

@@ -6,7 +6,7 @@
 #
 # Every side is runsc with the same root file system and the same load client in it, and reaches the same server in a
 # network namespace of its own. They differ in what is between: the library's relay; the kernel's NAT, as a bridge of
-# docker's has it (a veth pair, ip_forward, nftables' masquerade); slirp4netns.
+# docker's has it (a veth pair, ip_forward, nftables' masquerade); slirp4netns; pasta, where it is installed.
 set -eu
 here=$1
 work=$2
@@ -55,17 +55,29 @@ side_command() {
     ours) as_user "$bin/host" outbound "$work/egress-root" ;;
     nat) exec nsenter "--net=/proc/$natted/ns/net" $runsc_command "--root=$work/nat-state" \
         run "--bundle=$work/egress-bundle" egress-nat ;;
-    slirp) as_user unshare --user --map-root-user --net --mount sh -c '
+    slirp | pasta) as_user unshare --user --map-root-user --net --mount sh -c '
         echo $$ >"$0.pid"
         until ip route | grep -q default; do sleep 0.05; done
-        exec "$@"' "$work/state/slirp" \
-        $runsc_command "--root=$work/state/slirp-state" run "--bundle=$work/egress-bundle" egress-slirp ;;
+        exec "$@"' "$work/state/$1" \
+        $runsc_command "--root=$work/state/$1-state" run "--bundle=$work/egress-bundle" "egress-$1" ;;
     esac
 }
 
 # start_side SIDE: from here on it can be asked, over two descriptors of this shell's.
 start_side() {
     mkfifo "$work/$1.in" "$work/$1.out"
+    if [ "$1" = pasta ]; then
+        # It holds its own way in open: a shell has descriptors up to 9 only.
+        side_command pasta <>"$work/pasta.in" >"$work/pasta.out" 2>"$work/pasta.err" &
+        started="$started $!"
+        exec 9<"$work/pasta.out"
+        until [ -s "$work/state/pasta.pid" ]; do sleep 0.05; done
+        # It copies the host's address and route. No port of either side's is forwarded.
+        (as_user pasta --config-net --foreground --quiet --ipv4-only --tcp-ports none --udp-ports none --tcp-ns none \
+            --udp-ns none "$(cat "$work/state/pasta.pid")" </dev/null >"$work/pasta.log" 2>&1) &
+        started="$started $!"
+        return
+    fi
     side_command "$1" <"$work/$1.in" >"$work/$1.out" 2>"$work/$1.err" &
     started="$started $!"
     case $1 in
@@ -89,6 +101,7 @@ ask() {
     ours) echo "$*" >&3; read -r value <&4 || value= ;;
     nat) echo "$*" >&5; read -r value <&6 || value= ;;
     slirp) echo "$*" >&7; read -r value <&8 || value= ;;
+    pasta) echo "$*" 1<>"$work/pasta.in"; read -r value <&9 || value= ;;
     esac
     case $value in
     '' | *[!0-9.]*) cat "$work/$asked.err" >&2; give_up "$asked: $*: ${value:-no answer}" ;;
@@ -136,6 +149,7 @@ reversed() {
 
 egress_main() {
     sides="ours nat slirp"
+    ! command -v pasta >/dev/null || sides="$sides pasta"
     mkdir -p "$work/egress-root/proc" "$work/egress-root/dev" "$work/egress-root/sys" "$work/egress-root/tmp" \
         "$work/egress-root/etc" "$work/egress-bundle" "$work/nat-state"
     cp "$bin/load-static" "$work/egress-root/load"

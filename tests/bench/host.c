@@ -1,8 +1,9 @@
 /*
  * The host program of the benchmark: the library's side of every figure, over its C API.
  *
- *   host lifecycle RUNS ROOTFS|- SERVER RAW...   RUNS times: a sandbox whose program writes one byte, against
- *                                                one run of the program RAW... (client/raw.c), in turns
+ *   host lifecycle RUNS ROOTFS|- SERVER PEER RAW... [, PEER RAW...]...
+ *                                                RUNS times: a sandbox whose program writes one byte, against
+ *                                                one run of each peer's program RAW... (client/raw.c), in turns
  *   host exec RUNS ROOTFS PROGRAM RAW...         RUNS times: PROGRAM executed in a running sandbox to its end,
  *                                                against the same by RAW... (client/raw.c), in turns
  *   host serve SERVER [CHAIN KEY]                a sandbox with the server and a tunnel to each of its ports,
@@ -160,43 +161,73 @@ static int times(int argc, char **argv)
     return 0;
 }
 
-static void one_of_theirs(int is_warm)
+enum { MOST_PEERS = 8 };
+static struct peer peers[MOST_PEERS];
+static int peer_count;
+
+/* A peer's name and its program's words, and so on behind each comma. */
+static void start_peers(int argc, char **argv)
+{
+    for (int at = 0; at < argc;) {
+        int end = at;
+        while (end < argc && strcmp(argv[end], ",") != 0)
+            end++;
+        if (end < at + 2 || peer_count == MOST_PEERS)
+            die("peers: \"%s\" has no program, or there are more than %d", argv[at], MOST_PEERS);
+        /* The list's end is there already; a comma becomes one. */
+        argv[end] = NULL;
+        peers[peer_count++] = start_peer(argv[at], argv + at + 1);
+        at = end + 1;
+    }
+}
+
+static void one_of_theirs(struct peer *peer, int is_warm)
 {
     long long first, gone;
-    fputc('\n', to_raw);
-    fflush(to_raw);
-    if (fscanf(from_raw, "%lld %lld", &first, &gone) != 2)
-        die("plain runsc gave no figures");
+    fputc('\n', peer->to);
+    fflush(peer->to);
+    if (fscanf(peer->from, "%lld %lld", &first, &gone) != 2)
+        die("%s gave no figures", peer->name);
     if (is_warm)
-        printf("warm theirs %lld\n", first);
+        printf("warm %s %lld\n", peer->name, first);
     else
-        printf("start theirs %lld\nterminate theirs %lld\n", first, gone);
+        printf("start %s %lld\nterminate %s %lld\n", peer->name, first, peer->name, gone);
+}
+
+/* All sides once. Every other turn goes the other way about: no side always comes after the same one. */
+static void one_of_each(const sbx_config *config, int is_warm, long turn)
+{
+    int sides = peer_count + 1;
+    for (int at = 0; at < sides; at++) {
+        int side = turn % 2 == 0 ? at : sides - 1 - at;
+        if (is_warm)
+            until_warm();
+        if (side == 0)
+            one_of_ours(config, is_warm);
+        else
+            one_of_theirs(&peers[side - 1], is_warm);
+    }
 }
 
 static int lifecycle(int argc, char **argv)
 {
-    if (argc < 6)
+    if (argc < 7)
         return -1;
     long runs = number(argv[2], 1, 100000);
     const char *path = strcmp(argv[3], "-") == 0 ? mounted : "/server";
     const char *const command[] = {path, "byte"};
-    start_raw(argv + 5);
+    start_peers(argc - 5, argv + 5);
     sbx_config *config = config_of(command, 2, argv[3], argv[4]);
     must(sbx_config_check(config, &error), "sbx_config_check");
-    for (long run = 0; run < runs; run++) {
-        one_of_ours(config, 0);
-        one_of_theirs(0);
-    }
+    for (long run = 0; run < runs; run++)
+        one_of_each(config, 0, run);
     /* The same with a sandbox that is ready: what it takes to make one isn't counted, and isn't done meanwhile. */
     must(sbx_runtime_keep_warm(NULL, config, 1, &error), "sbx_runtime_keep_warm");
-    for (long run = 0; run < runs; run++) {
-        until_warm();
-        one_of_ours(config, 1);
-        until_warm();
-        one_of_theirs(1);
-    }
+    for (long run = 0; run < runs; run++)
+        one_of_each(config, 1, run);
     sbx_config_free(config);
-    stop_raw();
+    for (int at = 0; at < peer_count; at++)
+        stop_peer(&peers[at]);
     return 0;
 }
 
@@ -440,7 +471,7 @@ int main(int argc, char **argv)
     else if (argc > 1 && strcmp(argv[1], "policies") == 0)
         result = policies(argc, argv);
     if (result < 0) {
-        fprintf(stderr, "usage: host lifecycle RUNS ROOTFS|- SERVER RAW... | host serve SERVER [CHAIN KEY]\n"
+        fprintf(stderr, "usage: host lifecycle RUNS ROOTFS|- SERVER PEER RAW... [, PEER RAW...]... | host serve SERVER [CHAIN KEY]\n"
                         "       host times RUNS ROOTFS|-|@DIRECTORY SERVER\n"
                         "       host exec RUNS ROOTFS PROGRAM RAW... | host outbound ROOTFS | host policies ROOTFS RUNS COUNT...\n");
         return 2;

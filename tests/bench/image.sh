@@ -60,13 +60,19 @@ start_docker() {
     docker=
     docker_process=
     if [ "$(id -u)" != 0 ]; then
-        echo "image: docker pull is left out, dockerd needs root"
+        echo "docker is left out: dockerd needs root"
         return
     fi
     docker_programs=$(cd "$top" && . tests/setup/say.sh && . tests/setup/packages.sh && . tests/setup/docker.sh &&
-        need_docker >&2 && printf '%s' "$docker_programs") || give_up "docker can't be had"
+        need_docker >&2 && printf '%s' "$docker_programs") || {
+        echo "docker is left out: it can't be had"
+        return
+    }
+    rm -rf "$work/docker"
     mkdir "$work/docker"
-    printf '{}\n' >"$work/docker/settings"
+    # The flags of plain runsc.
+    printf '{"runtimes":{"runsc":{"path":"%s","runtimeArgs":["--ignore-cgroups","--overlay2=root:memory"]}}}\n' "$bin/runsc" \
+        >"$work/docker/settings"
     PATH=$docker_programs:$PATH unshare --mount --pid --fork --kill-child --mount-proc sh -eu -c '
         mount -t tmpfs tmpfs /run
         mkdir /run/etc /run/etc.work
@@ -88,6 +94,14 @@ start_docker() {
         sleep 0.1
     done
     docker=docker
+    record_version docker "$(PATH=$docker_programs:$PATH docker version --format '{{.Server.Version}}')"
+}
+
+stop_docker() {
+    [ -n "$docker_process" ] || return 0
+    stop "$docker_process"
+    docker_process=
+    unset DOCKER_HOST
 }
 
 measure_pull() {
@@ -177,10 +191,11 @@ measure_snapshots() {
     for mib in 1 100 1024; do
         for what in pause snapshot; do
             awk -v what="$what" -v mib="$mib" '$1 == what && $2 == mib { print $3 }' "$work/snapshots" >"$work/runs.$what-$mib.ours"
-            awk -v what="$what" -v mib="$mib" -v ours="$(median "$work/runs.$what-$mib.ours")" -v results="$results" 'BEGIN {
+            awk -v what="$what" -v mib="$mib" -v ours="$(median "$work/runs.$what-$mib.ours")" -v results="$results" \
+                -v spread="$(spread_of "$work/runs.$what-$mib.ours" | tr ' ' ,)" 'BEGIN {
                 printf "%-22s %10.4g ms\n", "image-" what "-" mib "-mib", ours / 1000
-                printf "{\"what\":\"image-%s-%s-mib\",\"peer\":\"none\",\"unit\":\"us\",\"ours\":%d,\"theirs\":0,\"ratio\":0}\n",
-                    what, mib, ours >>results }'
+                printf "{\"what\":\"image-%s-%s-mib\",\"peer\":\"none\",\"unit\":\"us\",\"ours\":%d,\"theirs\":0,\"ratio\":0,\"ours_spread\":[%s]}\n",
+                    what, mib, ours, spread >>results }'
         done
     done
 }
@@ -192,7 +207,7 @@ measure_image() {
     start_registry
     start_docker
     measure_pull
-    [ -z "$docker_process" ] || stop "$docker_process"
+    stop_docker
     stop "$registry_process"
     measure_image_start
     measure_image_memory

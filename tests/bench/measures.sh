@@ -23,16 +23,20 @@ measure_lifecycle() {
     for root in "$rootfs" -; do
         mkdir "$work/state/${root##*/}"
         [ "$(id -u)" != 0 ] || chown "$user" "$work/state/${root##*/}"
-        (as_user "$bin/host" lifecycle "$starts" "$root" "$bin/server" \
-            "$bin/raw" "$bin/runsc" "$work/bundle" "$work/state/${root##*/}") >"$work/lifecycle" ||
-            give_up "start and terminate failed"
+        : >"$work/lifecycle"
+        with_peers "$root" lifecycle_of "$bin/host" lifecycle "$starts" "$root" "$bin/server" \
+            runsc "$bin/raw" "$bin/runsc" "$work/bundle" "$work/state/${root##*/}"
         suffix=
         [ "$root" != - ] || suffix=-default-root
         while read -r name side microseconds; do
-            [ "$side" = ours ] || side=runsc
             record "$name$suffix" "$side" "$microseconds"
         done <"$work/lifecycle"
     done
+}
+
+# lifecycle_of COMMAND...: the host program with all its peers.
+lifecycle_of() {
+    (as_user "$@") >"$work/lifecycle" || give_up "start and terminate failed"
 }
 
 # --- where the time of a start goes ------------------------------------------------------------------------
@@ -61,7 +65,9 @@ report_start() {
         printf '%-22s %10s us         of it\n' "  sbx_create" "$(median "$work/runs.create$suffix.ours")"
         figure "warm$suffix" runsc us "<=0.12"
         printf '%-22s %10s us         of it\n' "  sbx_create" "$(median "$work/runs.create-warm$suffix.ours")"
+        report_peers "$suffix"
     done
+    measure_docker_start
 }
 
 report_terminate() {
@@ -121,6 +127,7 @@ measure_exec() {
     printf '%-22s %10s us         of it\n' "  sbx_exec" "$(median "$work/runs.exec-started.ours")"
     figure exec-static runsc us "<=0.25"
     printf '%-22s %10s us         of it\n' "  sbx_exec" "$(median "$work/runs.exec-static-started.ours")"
+    measure_sdk_exec
     measure_docker_exec
 }
 
@@ -336,6 +343,7 @@ measure_egress() {
         echo "egress: left out, the kernel's NAT needs root"
         return
     fi
+    command -v pasta >/dev/null || echo "egress: pasta is left out, it isn't installed"
     unshare --net --mount sh "$here/egress.sh" "$here" "$work" "$bin" "$user" "$runs" "$duration" ||
         give_up "egress failed"
     report_egress
@@ -345,12 +353,15 @@ report_egress() {
     for name in up up-4 down down-4; do
         figure "egress-$name" nat Gbit/s ">=0.8"
         figure "egress-$name" slirp Gbit/s ">=1"
+        ! measured "egress-$name" pasta || figure "egress-$name" pasta Gbit/s ">=1"
     done
     figure egress-rtt nat us
     figure egress-rtt slirp us "<=1"
+    ! measured egress-rtt pasta || figure egress-rtt pasta us "<=1"
     for name in connects connects-8; do
         figure "egress-$name" nat conn/s
         figure "egress-$name" slirp conn/s ">=1"
+        ! measured "egress-$name" pasta || figure "egress-$name" pasta conn/s ">=1"
     done
     for name in denied-by-sets denied-by-verdict rtt99-quiet rtt99-loading create-1 create-10000 create-100000 \
         change-1 change-10000 change-100000; do

@@ -1,4 +1,4 @@
-/* The program of a peer (client/raw.c) that a host program runs in turns with the library: a line is a request of it. */
+/* The programs of peers (client/raw.c) that a host program runs in turns with the library: a line is a request of one. */
 #ifndef BENCH_PEER_H
 #define BENCH_PEER_H
 
@@ -7,37 +7,57 @@
 
 #include "client/common.h"
 
+struct peer {
+    const char *name;
+    FILE *to, *from;
+    pid_t process;
+};
+
 static FILE *to_raw, *from_raw;
-static pid_t raw;
+static struct peer only;
 
 /* Before the library is used: it refuses children of fork. */
-static void start_raw(char *const *command)
+static struct peer start_peer(const char *name, char *const *command)
 {
     int request[2], answer[2];
     if (pipe2(request, O_CLOEXEC) < 0 || pipe2(answer, O_CLOEXEC) < 0)
         die("pipe");
-    raw = fork();
-    if (raw < 0)
+    struct peer peer = {.name = name, .process = fork()};
+    if (peer.process < 0)
         die("fork");
-    if (raw == 0) {
+    if (peer.process == 0) {
         dup2(request[0], STDIN_FILENO);
         dup2(answer[1], STDOUT_FILENO);
-        execv(command[0], command);
+        execvp(command[0], command);
         die("%s can't be executed", command[0]);
     }
     close(request[0]);
     close(answer[1]);
-    to_raw = fdopen(request[1], "w");
-    from_raw = fdopen(answer[0], "r");
-    if (to_raw == NULL || from_raw == NULL)
+    peer.to = fdopen(request[1], "w");
+    peer.from = fdopen(answer[0], "r");
+    if (peer.to == NULL || peer.from == NULL)
         die("fdopen");
+    return peer;
 }
 
-static void stop_raw(void)
+static void stop_peer(struct peer *peer)
 {
-    fclose(to_raw);
-    fclose(from_raw);
-    waitpid(raw, NULL, 0);
+    fclose(peer->to);
+    fclose(peer->from);
+    waitpid(peer->process, NULL, 0);
+}
+
+/* Where there is one peer. */
+static inline void start_raw(char *const *command)
+{
+    only = start_peer("raw", command);
+    to_raw = only.to;
+    from_raw = only.from;
+}
+
+static inline void stop_raw(void)
+{
+    stop_peer(&only);
 }
 
 #endif

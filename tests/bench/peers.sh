@@ -117,9 +117,15 @@ alive() {
     esac
 }
 
+# tell_to_end PID: unshare --fork ignores the signal, so its child gets it too.
+tell_to_end() {
+    # shellcheck disable=SC2046 # words
+    kill "$1" $(cat "/proc/$1/task/$1/children" 2>/dev/null) 2>/dev/null || true
+}
+
 # stop PID: ends a process of ours and waits until it is gone.
 stop() {
-    kill "$1" 2>/dev/null || true
+    tell_to_end "$1"
     wait "$1" 2>/dev/null || true
     remaining=
     for pid in $started; do

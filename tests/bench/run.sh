@@ -7,8 +7,10 @@
 # DATA.md says why tunnel, tls, egress, exec and neighbour miss what they miss.
 #
 # Every figure is the median of several runs, ours and the peers' in turns; it is printed, and appended as one
-# JSON line to target/bench/results.jsonl. A missed budget is printed, not an error: how fast a machine is today
-# is no test.
+# JSON line to target/bench/results.jsonl: the medians, the least, the quartiles and the greatest of each side's runs and of
+# their ratios turn by turn, and the budget, below one line on the machine and the versions. A missed budget is printed,
+# not an error: how fast a machine is today is no test. At the end report.py prints them as a table and writes charts beside
+# results.jsonl; `python3 tests/bench/report.py --write` makes that run the one that the repository shows.
 #
 # Environment:
 #   SBX_RUNSC        the runsc to use (default: the one in PATH)
@@ -27,8 +29,10 @@
 #   BENCH_SCALE      how many sandboxes scale has in one process (500, as memory allows)
 #   BENCH_LIBRARY    a directory with libsbx.so to measure instead of building one
 #
-# Needs a C compiler, OpenSSL's headers, HAProxy, nginx with its stream module, and for egress slirp4netns and nft, from
-# Debian's packages, and for image docker-registry, skopeo and umoci; root installs what is missing. Without root the
+# Needs a C compiler, OpenSSL's headers, HAProxy, nginx with its stream module, for egress slirp4netns and nft, from
+# Debian's packages, and for image docker-registry, skopeo and umoci; root installs what is missing.
+# Further peers are left out where they are missing and this isn't root: for start crun and bubblewrap, for egress pasta
+# (package passt). gVisor's Python SDK comes from PyPI, into target/bench/sdk; without it start and exec leave it out. Without root the
 # peers join the sandbox's gateway as its owner, and egress is left out. 10,000 connections need a limit of 54,000
 # descriptors, which is raised where that is allowed; else they are as many as fit.
 set -eu
@@ -49,7 +53,9 @@ give_up() {
 }
 
 . "$here/figures.sh"
+. "$here/machine.sh"
 . "$here/peers.sh"
+. "$here/runtimes.sh"
 . "$here/measures.sh"
 . "$here/neighbours.sh"
 . "$here/node.sh"
@@ -77,15 +83,37 @@ install_peers() {
         command -v umoci >/dev/null || missing="$missing umoci"
         ;;
     esac
-    [ -n "$missing" ] || return 0
-    [ "$(id -u)" = 0 ] || give_up "missing:$missing; install them: apt-get install$missing"
-    echo "installing$missing" >&2
+    if [ -n "$missing" ]; then
+        [ "$(id -u)" = 0 ] || give_up "missing:$missing; install them: apt-get install$missing"
+        install_packages $missing
+    fi
+    # Without these a side is left out, and says so.
+    optional=
+    case " $* " in
+    *" start "* | *" terminate "*)
+        command -v crun >/dev/null || optional="$optional crun"
+        command -v bwrap >/dev/null || optional="$optional bubblewrap"
+        ;;
+    esac
+    case " $* " in *" egress "*) command -v pasta >/dev/null || optional="$optional passt" ;; esac
+    if [ "$(id -u)" = 0 ]; then
+        for package in $optional; do
+            install_packages "$package" || echo "$package can't be installed" >&2
+        done
+    fi
+}
+
+install_packages() {
+    echo "installing $*" >&2
     # Only the programs are wanted, not services that start by themselves.
     policy=/usr/sbin/policy-rc.d
     [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy && ours_policy=$policy; }
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing >&2 ||
-        { apt-get update >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing >&2; }
+    installed=0
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >&2 ||
+        { apt-get update >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >&2; } || installed=1
     [ -z "${ours_policy-}" ] || rm "$ours_policy"
+    ours_policy=
+    return $installed
 }
 
 build() {
@@ -121,7 +149,7 @@ clean_up() {
     trap - EXIT INT TERM
     exec 6>&- 7>&- 8>&- 9>&-
     for pid in $started; do
-        kill "$pid" 2>/dev/null || true
+        tell_to_end "$pid"
         wait "$pid" 2>/dev/null || true
     done
     rm -rf "$work" ${stores:+"$stores"}
@@ -161,6 +189,7 @@ mkdir "$bin" "$work/state"
 build
 cp "$runsc" "$bin/runsc"
 export SBX_RUNSC="$bin/runsc"
+[ "$*" = cold ] || record_machine "$@"
 
 lifecycle=
 for what in "$@"; do
@@ -174,3 +203,6 @@ for what in "$@"; do
     *) "measure_$what" ;;
     esac
 done
+echo
+# Below everything that was said meanwhile: the same as a table with spread, and charts.
+[ "$*" = cold ] || python3 -B "$here/report.py" "$results"

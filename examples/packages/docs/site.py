@@ -34,6 +34,7 @@ PAGES = [
     ("Limits and budgets", "README.md#limits"),
     ("Troubleshooting", "README.md#troubleshooting"),
     ("Performance", "README.md#performance"),
+    ("Benchmarks", "examples/bench/README.md"),
     "Languages",
     ("From other languages", "README.md#from-other-languages"),
     ("C++", "examples/cpp/README.md"),

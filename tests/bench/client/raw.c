@@ -1,5 +1,6 @@
 /*
  * raw RUNSC BUNDLE STATE [exec | storm]
+ * raw run [--after COMMAND] COMMAND...
  * raw time COMMAND...
  *
  * The other side of start and terminate: plain "runsc run" of the same program by the same user. This process
@@ -14,7 +15,8 @@
  * moment to a first byte; then all are killed, and it says "gone" when nothing is left of them.
  *
  * With "exec" it runs one container for all lines, and "runsc exec" in it of the program that a line names; it
- * answers with the microseconds from fork to the end. With "time" it does so for COMMAND... and that program,
+ * answers with the microseconds from fork to the end. With "run" it runs COMMAND... in place of runsc, with the run's number
+ * for each {} in it, and at the end, uncounted, what is to be run by sh behind --after. With "time" it does so for COMMAND... and that program,
  * wherever that runs it, in no namespaces of its own.
  */
 #include <fcntl.h>
@@ -141,6 +143,87 @@ static void storm(const char *runsc, const char *bundle, const char *state, unsi
     fflush(stdout);
 }
 
+/* A word of a command with the run's number in place of {}. */
+static char *numbered(const char *word, unsigned run)
+{
+    const char *mark = strstr(word, "{}");
+    char *whole = NULL;
+    int length = mark == NULL ? asprintf(&whole, "%s", word)
+                              : asprintf(&whole, "%.*s%u%s", (int)(mark - word), word, run, mark + 2);
+    if (length < 0)
+        die("memory for \"%s\"", word);
+    return whole;
+}
+
+static pid_t start_other(char *const *command, unsigned run, int output)
+{
+    char *words[64] = {0};
+    for (int at = 0; command[at] != NULL; at++) {
+        if (at == 63)
+            die("too many arguments");
+        words[at] = numbered(command[at], run);
+    }
+    pid_t child = fork();
+    if (child < 0)
+        die("fork");
+    if (child == 0) {
+        int null = open("/dev/null", O_RDWR);
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || null < 0 || dup2(null, STDIN_FILENO) < 0 ||
+            dup2(output, STDOUT_FILENO) < 0)
+            die("set-up of the child for %s", words[0]);
+        execvp(words[0], words);
+        die("%s can't be executed", words[0]);
+    }
+    for (int at = 0; words[at] != NULL; at++)
+        free(words[at]);
+    return child;
+}
+
+/* What a runtime leaves behind when it is killed comes to us, its subreaper, until nothing is left. */
+static void end_children(void)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    for (;;) {
+        FILE *children = fopen(path, "r");
+        int pid, count = 0;
+        if (children == NULL)
+            die("%s can't be read", path);
+        for (; fscanf(children, "%d", &pid) == 1; count++)
+            kill(pid, SIGKILL);
+        fclose(children);
+        if (count == 0)
+            return;
+        if (waitpid(-1, NULL, 0) < 0 && errno != EINTR && errno != ECHILD)
+            die("waitpid");
+    }
+}
+
+static void measure_other(char *const *command, const char *after, unsigned run)
+{
+    int output[2];
+    char byte;
+    if (pipe2(output, O_CLOEXEC) < 0)
+        die("pipe");
+    int64_t before = now_ns();
+    start_other(command, run, output[1]);
+    close(output[1]);
+    if (read(output[0], &byte, 1) != 1)
+        die("the program under %s wrote nothing", command[0]);
+    int64_t first = now_ns();
+    end_children();
+    int64_t gone = now_ns();
+    close(output[0]);
+    if (after != NULL) {
+        char *script = numbered(after, run);
+        if (system(script) != 0)
+            die("\"%s\" failed", script);
+        free(script);
+    }
+    printf("%lld %lld\n", (long long)(first - before) / 1000, (long long)(gone - first) / 1000);
+    fflush(stdout);
+}
+
 /* Runs a command to its end, which has to be a good one. */
 static void time_one(char *const *command)
 {
@@ -203,9 +286,22 @@ int main(int argc, char **argv)
         time_all(argv + 2, argc - 2);
         return 0;
     }
+    if (argc > 2 && strcmp(argv[1], "run") == 0) {
+        const char *after = argc > 4 && strcmp(argv[2], "--after") == 0 ? argv[3] : NULL;
+        char line[16];
+        /* A client of a daemon is in the namespaces of its caller. */
+        if (after == NULL)
+            enter_namespaces();
+        if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+            die("prctl");
+        for (unsigned run = 1; fgets(line, sizeof line, stdin) != NULL; run++)
+            measure_other(argv + (after == NULL ? 2 : 4), after, run);
+        return 0;
+    }
     const int storms = argc == 5 && strcmp(argv[4], "storm") == 0;
     if (argc != 4 && !storms && (argc != 5 || strcmp(argv[4], "exec") != 0)) {
-        fprintf(stderr, "usage: raw RUNSC BUNDLE STATE [exec | storm] | raw time COMMAND...\n");
+        fprintf(stderr, "usage: raw RUNSC BUNDLE STATE [exec | storm] | raw run [--after COMMAND] COMMAND... |\n"
+                        "       raw time COMMAND...\n");
         return 2;
     }
     enter_namespaces();

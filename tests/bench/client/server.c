@@ -3,6 +3,7 @@
  *
  *   server KIND:PORT ...     serve
  *   server byte              write one byte to standard output and stay (for start and terminate)
+ *   server once              the same and end
  *   server fill:MIB          write so much to files of /filled, none of it zeros (for snapshots)
  *
  * Kinds:
@@ -197,11 +198,12 @@ int main(int argc, char **argv)
         fill(number(argv[1] + 5, 1, 4096));
         return 0;
     }
-    if (argc == 2 && strcmp(argv[1], "byte") == 0) {
+    if (argc == 2 && (strcmp(argv[1], "byte") == 0 || strcmp(argv[1], "once") == 0)) {
         if (write_all(STDOUT_FILENO, "k", 1) < 0)
             die("write to standard output");
-        for (;;)
+        while (strcmp(argv[1], "byte") == 0)
             pause();
+        return 0;
     }
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
@@ -209,7 +211,7 @@ int main(int argc, char **argv)
         setrlimit(RLIMIT_NOFILE, &limit);
     }
     if (argc < 2) {
-        fprintf(stderr, "usage: server byte | fill:MIB | KIND:PORT ... (kinds: sink source echo hold)\n");
+        fprintf(stderr, "usage: server byte | once | fill:MIB | KIND:PORT ... (kinds: sink source echo hold)\n");
         return 2;
     }
     for (int index = 1; index < argc; index++) {
