@@ -103,5 +103,6 @@ def busy(machine: dict) -> str:
 def versions(machine: dict) -> str:
     """The library's and its peers'."""
     named = [f"libsbx {machine['libsbx']}"]
-    named += [f"{PEERS.get(peer, peer) if peer != 'runsc' else peer} {each}" for peer, each in machine["versions"].items()]
+    # Programs by their own names, where a figure's peer is what is done with them.
+    named += [f"{peer if peer in ('runsc', 'umoci') else PEERS.get(peer, peer)} {each}" for peer, each in machine["versions"].items()]
     return ", ".join(named)
