@@ -4,6 +4,7 @@
 # The first program is the tests of limits. Each other one is a program of tests/*.rs that runs there too, as root and as an
 # ordinary user, but for the tests that init names. With "" in place of the first, only the others run, and with words in
 # SBX_VM_FILTER only those of their tests that have one in their name.
+# Built with CARGO_PROFILE_DEV_OPT_LEVEL=2 they are quick enough there for the tests' patience.
 # Debian's cloud kernel with an initramfs made here, emulated, so that it runs where there is no KVM. What is downloaded is kept in
 # target/vm.
 set -eu
@@ -56,7 +57,7 @@ for directory in bin sbin lib lib64; do
 done
 cp "$busybox" "$root/usr/bin/busybox"
 for applet in sh cat head true yes sleep mount mkdir echo ls find chown chmod su env poweroff cp switch_root \
-    basename gzip id kill mknod rm stat tar; do
+    basename gzip id ip kill mknod rm stat tar; do
     ln -s busybox "$root/usr/bin/$applet"
 done
 # add PROGRAM PLACE: a program, with the libraries that it loads.
