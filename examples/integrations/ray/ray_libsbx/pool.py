@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
@@ -104,15 +103,7 @@ class SandboxPool:
             number, created = await _answer(call)
         except RayActorError as error:
             raise PoolClosedError(f"the pool can't be reached: {error}") from None
-        except (asyncio.CancelledError, KeyboardInterrupt):
-            call.future().add_done_callback(lambda made: self._end_unclaimed(sandbox_id, made))
-            raise
         return PooledSandbox(sandbox_id, self._hosts[number], created)
-
-    def _end_unclaimed(self, sandbox_id: str, made: Future[tuple[int, Created]]) -> None:
-        """Ends a sandbox whose creation was over before its caller's cancellation came."""
-        if not made.cancelled() and made.exception() is None:
-            self._hosts[made.result()[0]].terminate.remote(sandbox_id)
 
     @both
     async def stats(self) -> PoolStats:

@@ -173,22 +173,6 @@ def test_a_caller_that_is_cancelled_leaves_nothing(pool):
     eventually(lambda: pool.stats().used == 0)
 
 
-def test_a_caller_that_is_cancelled_when_all_is_done_leaves_nothing(pool):
-    async def work():
-        creation = asyncio.ensure_future(pool.create.aio())
-        await asyncio.sleep(0.1)
-        # The loop stands still meanwhile: the answer comes, and isn't taken.
-        running = Later(eventually, lambda: pool.stats().used == 1)
-        assert running.over().error is None
-        time.sleep(3)
-        creation.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await creation
-
-    asyncio.run(work())
-    eventually(lambda: pool.stats().used == 0)
-
-
 def test_a_worker_that_is_killed_takes_its_own_sandboxes_only(pool):
     lost, kept = pool.create(), pool.create()
     host = host_of(pool, lost)
