@@ -14,7 +14,9 @@ use std::sync::{RwLock, RwLockReadGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{client, config, eventually, output, runtime, script, servers};
+use common::{
+    children_of, client, command_line, config, eventually, is_sentry, output, runtime, script, servers,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sbx::{Config, Exec, ExitReason, FileOptions, Policy, PortKind, Runtime, Sandbox, Stdio, Stream, Tunnel};
@@ -165,14 +167,8 @@ fn processes_of(id: &str) -> Vec<i32> {
 
 /// How many processes there are below this one, without and with those below a sentry.
 fn below(pid: u32) -> (usize, usize) {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let children: Vec<u32> = lists
-        .flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
-        .collect();
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let is_sentry = line.split(|byte| *byte == 0).any(|word| word == b"boot");
-    children.into_iter().fold((0, 0), |(without, with), child| {
+    let is_sentry = is_sentry(&command_line(pid));
+    children_of(pid).into_iter().fold((0, 0), |(without, with), child| {
         let (own, all) = below(child);
         (if is_sentry { 0 } else { without + 1 + own }, with + 1 + all)
     })

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, eventually, processes_with, runtime};
+use common::{PATIENCE, command_line, eventually, is_sentry, processes_with, runtime};
 use sbx::{
     Code, Config, Exec, ExitReason, FileChangeKind, FileOptions, FileRequest, Policy, Process, Runtime,
     Sandbox, Stdio, Stream,
@@ -118,9 +118,8 @@ const VARIANTS: &[(&str, Variant)] = &[
     ("its stubs are killed from outside", |runtime| {
         let sandbox = create(runtime, &["sleep", "1000"], false);
         let sentry = pids(|pid| {
-            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let line = String::from_utf8_lossy(&line).into_owned();
-            line.contains(sandbox.id()) && line.split('\0').any(|word| word == "boot")
+            let line = command_line(pid);
+            is_sentry(&line) && line.iter().any(|word| word.contains(sandbox.id()))
         });
         let stubs = pids(|pid| parent(pid).is_some_and(|parent| sentry.contains(&parent)));
         assert!(!stubs.is_empty(), "gVisor has no processes for those inside");

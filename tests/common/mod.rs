@@ -114,11 +114,28 @@ pub fn processes_with(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// This process's children, by name, whichever thread started them.
-pub fn children() -> Vec<String> {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+/// A process's children, whichever of its threads started them. None of a process that has ended.
+pub fn children_of(pid: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    let pids: Vec<String> =
-        lists.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect();
-    pids.iter().filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()).collect()
+    lists
+        .flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// This process's children, by name.
+pub fn children() -> Vec<String> {
+    let pids = children_of(std::process::id()).into_iter();
+    pids.filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()).collect()
+}
+
+/// The words of a process's command line.
+pub fn command_line(pid: impl std::fmt::Display) -> Vec<String> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+/// Whether that is a sentry's command line.
+pub fn is_sentry(command_line: &[String]) -> bool {
+    command_line.iter().any(|word| word == "boot")
 }

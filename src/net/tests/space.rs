@@ -173,7 +173,8 @@ fn own(fd: std::os::fd::RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// Connects. A socket with time-outs is interrupted by signals that nobody handles, too, and goes on connecting (signal(7)).
+/// Connects. On a socket with a time-out, a signal interrupts connect even if it has no handler, and the connection is still
+/// being made (signal(7), connect(2)).
 fn connect_whole(fd: &OwnedFd, to: SocketAddr) -> nix::Result<()> {
     match connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
         Err(Errno::EINTR) => {}
