@@ -127,9 +127,13 @@ def bars(run: Run, title: str, subtitle: str, unit: str, groups: list[tuple[str,
     return document(run, title, subtitle, "; ".join(said) + ".", body, y)
 
 
+# The style of each peer, in their order.
+PLACES = ("first", "second", "third", "fourth")
+
+
 def mark(place: int, x: float, y: float) -> str:
     """A shape of its own for each peer, so that colour isn't all that tells them apart."""
-    kind = ("first", "second", "third", "fourth")[place]
+    kind = PLACES[place]
     if place == 0:
         return f'  <circle cx="{x:.1f}" cy="{y:.1f}" r="5" class="{kind}"/>'
     shape = (
@@ -151,18 +155,13 @@ def legend(peers: list[str], y: float) -> list[str]:
     return drawn
 
 
-def ratio_axis(figures: list[Figure]) -> tuple[float, float]:
-    """From a power of two to another, around all ratios and 1."""
-    ends = [end for each in figures for end in (each.ratio.median, each.ratio.low, each.ratio.high) if end]
-    return (
-        2 ** math.floor(math.log2(min([*ends, 0.5]))),
-        2 ** math.ceil(math.log2(max([*ends, 2.0]))),
-    )
-
-
 class RatioAxis:
+    """From a power of two to another, around all ratios and 1."""
+
     def __init__(self, figures: list[Figure]) -> None:
-        self.least, self.most = ratio_axis(figures)
+        ends = [end for each in figures for end in (each.ratio.median, each.ratio.low, each.ratio.high) if end]
+        self.least = 2 ** math.floor(math.log2(min([*ends, 0.5])))
+        self.most = 2 ** math.ceil(math.log2(max([*ends, 2.0])))
 
     def at(self, value: float) -> float:
         part = math.log2(max(value, self.least) / self.least) / math.log2(self.most / self.least)
@@ -205,8 +204,7 @@ def ratio_mark(axis: RatioAxis, figure: Figure, place: int, count: int, y: float
     height = y + 13 + (place - (count - 1) / 2) * 6
     drawn = []
     if figure.ratio.low is not None and figure.ratio.high is not None:
-        kind = ("first", "second", "third", "fourth")[place]
-        drawn.append(line(axis.at(figure.ratio.low), height, axis.at(figure.ratio.high), height, kind))
+        drawn.append(line(axis.at(figure.ratio.low), height, axis.at(figure.ratio.high), height, PLACES[place]))
     return [*drawn, mark(place, axis.at(figure.ratio.median), height)]
 
 
@@ -222,8 +220,6 @@ def start(run: Run) -> str:
         *bar_of(run, "libsbx, cold, on an image", "ours", "image-start"),
         *bar_of(run, "libsbx, cold, on a directory", "ours", "start"),
         *bar_of(run, "libsbx, cold, host's programs", "ours", "start-default-root"),
-    ]
-    rows += [
         *bar_of(run, "runsc run", "peer", "start", "runsc"),
         *bar_of(run, "gVisor's Python SDK", "peer", "start-default-root", "sdk"),
         *bar_of(run, "docker with runsc", "peer", "start-docker", "docker-runsc"),

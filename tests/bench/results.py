@@ -62,7 +62,7 @@ class Run:
         return self.figures.get((what, peer))
 
     def ours(self, what: str) -> Figure | None:
-        """Any figure of that name: the library's side of it is the same beside each peer."""
+        """The first figure of that name. Our side is the same in all of them."""
         return next((figure for figure in self.figures.values() if figure.what == what), None)
 
 

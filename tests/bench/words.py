@@ -6,19 +6,15 @@ from datetime import datetime
 
 from results import Figure, Side
 
+# What isn't here has its own name: of programs, and of what is done with them beside the library.
+PROGRAMS = {"sdk": "gVisor's Python SDK", "bwrap": "bubblewrap", "haproxy": "HAProxy"}
 PEERS = {
+    **PROGRAMS,
     "runsc": "runsc run",
-    "sdk": "gVisor's Python SDK",
-    "crun": "crun",
-    "bwrap": "bubblewrap",
-    "docker": "docker",
     "docker-runsc": "docker with runsc",
     "straight": "straight to the sandbox",
-    "haproxy": "HAProxy",
-    "nginx": "nginx",
     "nat": "kernel NAT",
     "slirp": "slirp4netns",
-    "pasta": "pasta",
     "umoci": "skopeo and umoci",
     "directory": "on a directory",
 }
@@ -103,6 +99,5 @@ def busy(machine: dict) -> str:
 def versions(machine: dict) -> str:
     """The library's and its peers'."""
     named = [f"libsbx {machine['libsbx']}"]
-    # Programs by their own names, where a figure's peer is what is done with them.
-    named += [f"{peer if peer in ('runsc', 'umoci') else PEERS.get(peer, peer)} {each}" for peer, each in machine["versions"].items()]
+    named += [f"{PROGRAMS.get(program, program)} {each}" for program, each in machine["versions"].items()]
     return ", ".join(named)

@@ -62,6 +62,14 @@ static void enter_namespaces(void)
     close(fd);
 }
 
+/* In a child: no input, that output, and an end with this process. */
+static void set_up_child(int output, const char *program)
+{
+    int null = open("/dev/null", O_RDWR);
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0)
+        die("set-up of the child for %s", program);
+}
+
 /* Every run has a state directory and an id of its own, since a killed runsc leaves its state behind. */
 static pid_t start(const char *runsc, const char *bundle, const char *state, unsigned run, int output)
 {
@@ -74,9 +82,7 @@ static pid_t start(const char *runsc, const char *bundle, const char *state, uns
     if (child > 0)
         return child;
     /* If this process dies, so does runsc, and with it its sentry. */
-    int null = open("/dev/null", O_RDWR);
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0)
-        die("set-up of the child for runsc");
+    set_up_child(output, "runsc");
     char *environment[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "TMPDIR=/tmp", NULL};
     execle(runsc, "runsc", root, "--network=sandbox", "--ignore-cgroups", "--overlay2=root:memory", "run", "--bundle",
            bundle, id, (char *)NULL, environment);
@@ -167,10 +173,7 @@ static pid_t start_other(char *const *command, unsigned run, int output)
     if (child < 0)
         die("fork");
     if (child == 0) {
-        int null = open("/dev/null", O_RDWR);
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || null < 0 || dup2(null, STDIN_FILENO) < 0 ||
-            dup2(output, STDOUT_FILENO) < 0)
-            die("set-up of the child for %s", words[0]);
+        set_up_child(output, words[0]);
         execvp(words[0], words);
         die("%s can't be executed", words[0]);
     }
