@@ -2771,13 +2771,24 @@ int sbx_build_set_dockerfile(struct sbx_build *build,
                              const uint8_t *text,
                              size_t length);
 
-// Sets the directory that COPY and ADD take files from. Its .dockerignore holds. No link in it leads out of it.
+// Sets the directory that COPY and ADD take files from. Its .dockerignore holds, unless sbx_build_set_ignore was called. No
+// link in it leads out of it.
 //
 // Copied files belong to root unless --chown says otherwise; modes and times are the files' own.
 //
 // Returns 0 or SBX_EINVALID.
 int sbx_build_set_context(struct sbx_build *build,
                           const char *path);
+
+// Sets what of the context is left out, in the place of its .dockerignore, which is a file like any other then: `count`
+// patterns as that file has them, at most 10,000 and 1 MiB together. The last one that is about a path, or about a directory
+// above it, decides; with a ! before it the path is copied all the same. A count of 0 leaves out nothing; without this
+// function the file holds.
+//
+// Returns 0; SBX_EINVALID (what is no pattern, which the error names), SBX_ELIMIT.
+int sbx_build_set_ignore(struct sbx_build *build,
+                         const char *const *patterns,
+                         size_t count);
 
 // Adds a directory that `COPY --from=NAME` takes files from.
 //

@@ -279,6 +279,61 @@ fn the_triggers_of_a_base_are_done_first_and_once() {
 
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs SBX_RUNSC: sh tests/run.sh sets it")]
+fn the_builds_own_patterns_stand_in_the_place_of_dockerignore() {
+    let store = store("ignore");
+    let context = context(&store);
+    let files = |image: &Image| {
+        let found = shell(&store, image, "cd /all; find . -type f -o -type l");
+        let mut lines: Vec<String> = found.lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    };
+    let of = |patterns: &[&str]| {
+        let mut said = Said::new("FROM base\nENV PATH=/bin\nCOPY . /all/\n");
+        said.build.set_context(&context).unwrap().set_ignore(patterns).unwrap();
+        let (image, said) = said.run(&store);
+        (image.unwrap_or_else(|error| panic!("{error}: {said}")), said)
+    };
+    let (by_file, _) = build_in(&store, "FROM base\nENV PATH=/bin\nCOPY . /all/\n", &context);
+    assert_eq!(
+        files(&by_file),
+        ["./.dockerignore", "./app.sh", "./tree/deep/two", "./tree/link", "./tree/one"]
+    );
+    for (patterns, expected) in [
+        (
+            &[][..],
+            &[
+                "./.dockerignore",
+                "./app.sh",
+                "./tree/deep/two",
+                "./tree/left-out",
+                "./tree/link",
+                "./tree/one",
+            ][..],
+        ),
+        (&["**/left-out", ".dockerignore"], &["./app.sh", "./tree/deep/two", "./tree/link", "./tree/one"]),
+        (&["*", "!tree/deep", "!app.sh"], &["./app.sh", "./tree/deep/two"]),
+    ] {
+        assert_eq!(files(&of(patterns).0), expected, "{patterns:?}");
+    }
+    // What is copied decides whether it was done before, not what says so.
+    let (again, said) = of(&["**/left-*"]);
+    assert_eq!((again.id(), steps(&said)), (by_file.id(), (2, 1)), "{said}");
+    let mut named = Build::new("FROM base\nCOPY --from=other tree/left-out /\nCOPY tree/one /\n");
+    named
+        .set_context(&context)
+        .unwrap()
+        .add_context("other", &context)
+        .unwrap()
+        .set_ignore(["tree"])
+        .unwrap();
+    let error = store.runtime.build_image(&named).unwrap_err();
+    assert_eq!(error.code(), Code::NotFound);
+    assert!(error.message().contains("step 3/3") && error.message().contains("ignore patterns"), "{error}");
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs SBX_RUNSC: sh tests/run.sh sets it")]
 fn the_bytes_that_a_build_adds_are_bounded() {
     let store = store("bounded");
     let context = context(&store);

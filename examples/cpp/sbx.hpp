@@ -492,13 +492,13 @@ struct pruned {
 
 // ---- Configs ----
 
+using texts = std::vector<std::string>;
 enum class stream : std::int32_t { in = SBX_STDIN, out = SBX_STDOUT, err = SBX_STDERR, terminal = SBX_TERMINAL };
 
 // What a sandbox is asked to be; every setter's comment is that of its C namesake. A setter that throws has
 // spoilt its config. One config makes any number of sandboxes.
 class config {
 public:
-    using texts = std::vector<std::string>;
     config() : handle_(detail::make<sbx_config>(sbx_config_new)) {}
 
     config &command(const texts &arguments) {
@@ -635,6 +635,8 @@ public:
         sbx_build_set_dockerfile(get(), bytes(dockerfile), dockerfile.size());
     }
     build &context(const std::string &directory) { return set(sbx_build_set_context(get(), directory.c_str())); }
+    // In the place of its .dockerignore; {} leaves out nothing.
+    build &ignore(const texts &by) { return set(sbx_build_set_ignore(get(), detail::pointers(by).data(), by.size())); }
     // For COPY --from=NAME.
     build &context(const std::string &name, const std::string &directory) {
         return set(sbx_build_add_context(get(), name.c_str(), directory.c_str()));

@@ -16,6 +16,7 @@ import (
 type Build struct {
 	Dockerfile string            // its text, not its path
 	Context    string            // the directory that COPY and ADD take files from
+	Ignore     []string          // patterns in the place of its .dockerignore, if not nil; none leave out nothing
 	Contexts   map[string]string // further ones by name, for COPY --from=NAME
 	Args       map[string]string // the values of ARGs
 	Secrets    map[string]string // for RUN --mount=type=secret,id=ID: files in memory that are in no image
@@ -74,6 +75,7 @@ func (build *Build) set(b *C.sbx_build) (chan struct{}, error) {
 	text, length := bytes(build.Dockerfile)
 	C.sbx_build_set_dockerfile(b, text, length)
 	s.text1(build.Context, func(v *C.char) C.int { return C.sbx_build_set_context(b, v) })
+	s.when(build.Ignore != nil, func() C.int { return C.sbx_build_set_ignore(b, s.list(build.Ignore), C.size_t(len(build.Ignore))) })
 	s.pairs(build.Contexts, func(n, v *C.char) C.int { return C.sbx_build_add_context(b, n, v) })
 	s.pairs(build.Args, func(n, v *C.char) C.int { return C.sbx_build_add_arg(b, n, v) })
 	for id, value := range build.Secrets {

@@ -247,6 +247,18 @@ func TestAnImageIsBuiltAndWhatWasDoneIsNotDoneAgain(t *testing.T) {
 	if again.ID != image.ID || strings.Count(output.String(), "CACHED") != 2 {
 		t.Error(output.String())
 	}
+	must(t, os.WriteFile(filepath.Join(from, ".dockerignore"), []byte("copied\n"), 0o644))
+	without := func(patterns []string) error {
+		image, err := BuildImage(ctx, &Build{Dockerfile: "FROM go/base\nCOPY copied /copied\n", Context: from, Ignore: patterns})
+		if err == nil {
+			image.Close()
+		}
+		return err
+	}
+	must(t, without([]string{}))
+	wants(t, without(nil), ErrNotFound, "by .dockerignore")
+	wants(t, without([]string{"*", "!x"}), ErrNotFound, "ignore patterns")
+	wants(t, without([]string{"a["}), ErrInvalid, `"a["`)
 	_, err = BuildImage(ctx, &Build{Dockerfile: "FROM go/base\nRUN echo the reason; exit 3\n"})
 	wants(t, err, ErrImage, "the reason")
 	_, err = BuildImage(ctx, &Build{Dockerfile: "FROM go/base\n", Config: &Config{Name: "it"}})

@@ -4,15 +4,16 @@ import { kindOf, milliseconds, onlyKnown, record, whole } from "./arguments.js";
 import { configure } from "./config.js";
 import { invalid } from "./errors.js";
 import { ImageOperation } from "./image.js";
-import { call, making, text } from "./native.js";
+import { call, making, text, texts } from "./native.js";
 
-const OPTIONS = "context contexts args secrets sandbox noCache maxAgeMs timeoutMs maxBytes tag output progress signal".split(" ");
+const OPTIONS = "context ignore contexts args secrets sandbox noCache maxAgeMs timeoutMs maxBytes tag output progress signal".split(" ");
 
 /** Writes options into a build of the library's, which keeps what is wrong with one until it begins. */
 function describe(set, dockerfile, options) {
   const bytes = Buffer.from(text(dockerfile, "dockerfile"));
   set("set_dockerfile", bytes, bytes.length);
   for (const name of ["context", "tag"]) if (options[name] !== undefined) set(`set_${name}`, text(options[name], name));
+  if (options.ignore !== undefined) set("set_ignore", texts(options.ignore, "ignore"), options.ignore.length);
   for (const [option, how] of [["contexts", "add_context"], ["args", "add_arg"]]) {
     for (const [name, value] of Object.entries(record(options[option] ?? {}, option))) {
       set(how, text(name, option), text(value, `${option}.${name}`));

@@ -243,6 +243,8 @@ export function importImage(path: string, options?: ImportOptions): Promise<Imag
 export interface BuildOptions {
   /** The directory that COPY and ADD take files from. */
   context?: string;
+  /** Patterns in the place of its .dockerignore; none leave out nothing. If nothing is said, the file holds. */
+  ignore?: readonly string[];
   /** Further ones by name, for COPY --from=NAME. */
   contexts?: Readonly<Record<string, string>>;
   /** The values of ARGs. */

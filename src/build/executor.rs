@@ -421,7 +421,11 @@ fn failure(index: usize, total: usize, step: &Step, error: Error) -> Error {
 fn open_contexts(build: &Build, file: &Dockerfile) -> Result<Contexts> {
     let mut contexts = Contexts::new();
     if let Some(path) = &build.context {
-        contexts.insert(None, Context::open(path)?);
+        let context = match &build.ignore {
+            Some(patterns) => Context::open_without(path, patterns)?,
+            None => Context::open(path)?,
+        };
+        contexts.insert(None, context);
     }
     for name in file.contexts() {
         if let (Some(path), Entry::Vacant(place)) =

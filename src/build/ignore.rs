@@ -1,4 +1,4 @@
-//! `.dockerignore`: what of a context is not copied.
+//! `.dockerignore`, or a list of patterns in its place: what of a context is not copied.
 //!
 //! The rules are docker's: the last pattern that is about a path, or about a directory above it, decides; with `!` before it
 //! the path is copied all the same.
@@ -7,11 +7,11 @@ use super::glob::Pattern;
 use crate::error::{Code, Error, Result};
 
 pub(super) const FILE_NAME: &str = ".dockerignore";
-/// The longest file.
+/// The longest file, and the longest patterns of a list, together.
 pub(super) const MAX_BYTES: u64 = 1024 * 1024;
-const MAX_PATTERNS: usize = 10_000;
+pub(super) const MAX_PATTERNS: usize = 10_000;
 
-/// The patterns of a file, and then those of an instruction.
+/// The patterns of a file, of a list, or of an instruction.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ignore {
     rules: Vec<Rule>,
@@ -41,6 +41,27 @@ impl Ignore {
             if !line.starts_with('#') {
                 ignore.add(line).map_err(|error| error.context(format!("{FILE_NAME} line {}", index + 1)))?;
             }
+        }
+        Ok(ignore)
+    }
+
+    /// Reads a list, in which each text is a pattern, also one that begins with a `#`.
+    pub(super) fn of_list<T: AsRef<str>>(patterns: &[T]) -> Result<Self> {
+        let mut ignore = Self::default();
+        let mut bytes = 0;
+        for pattern in patterns.iter().map(AsRef::as_ref) {
+            bytes += pattern.len() as u64;
+            if bytes > MAX_BYTES {
+                let text = format!("the patterns have more than {MAX_BYTES} bytes together");
+                return Err(Error::new(Code::Limit, text));
+            }
+            // A whole file would be one pattern, about nothing.
+            if pattern.contains('\n') {
+                let text =
+                    format!("the pattern {pattern:?} has a line feed: each pattern must stand by itself");
+                return Err(Error::invalid(text));
+            }
+            ignore.add(pattern)?;
         }
         Ok(ignore)
     }
@@ -195,6 +216,26 @@ mod tests {
         }
         let many = "a\n".repeat(MAX_PATTERNS + 1);
         assert_eq!(Ignore::parse(&many).unwrap_err().code(), Code::Limit);
+    }
+
+    #[test]
+    fn a_list_has_a_pattern_in_each_text() {
+        let list = Ignore::of_list(&["#a", " *.key ", "", "!keep.key"]).unwrap();
+        for (path, expected) in [("#a", true), ("x.key", true), ("keep.key", false), ("x", false)] {
+            assert_eq!(list.ignores_path(path).0, expected, "{path}");
+        }
+        assert!(!Ignore::of_list::<&str>(&[]).unwrap().ignores_path("a").0);
+        for (bad, text) in
+            [("a[", "the pattern \"a[\""), ("a\nb", "\"a\\nb\" has a line feed"), ("!", "\"!\"")]
+        {
+            let error = Ignore::of_list(&["fine", bad]).unwrap_err();
+            assert!(error.code() == Code::Invalid && error.message().contains(text), "{error}");
+        }
+        let long = "x".repeat(1024);
+        Ignore::of_list(&vec![long.as_str(); 1024]).unwrap();
+        for list in [vec![long.as_str(); 1025], vec!["a"; MAX_PATTERNS + 1]] {
+            assert_eq!(Ignore::of_list(&list).unwrap_err().code(), Code::Limit);
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::dockerfile::is_secret_id;
+use super::ignore::{Ignore, MAX_PATTERNS};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::first_error::FirstError;
@@ -49,6 +50,8 @@ const DEFAULT_MAX_BYTES: u64 = 64 << 30;
 pub struct Build {
     pub(super) dockerfile: String,
     pub(super) context: Option<PathBuf>,
+    /// Patterns in the place of its `.dockerignore`.
+    pub(super) ignore: Option<Arc<[String]>>,
     pub(super) contexts: BTreeMap<String, PathBuf>,
     pub(super) args: Vec<(String, String)>,
     pub(super) secrets: BTreeMap<String, Secret>,
@@ -78,6 +81,7 @@ impl Default for Build {
         Self {
             dockerfile: String::new(),
             context: None,
+            ignore: None,
             contexts: BTreeMap::new(),
             args: Vec::new(),
             secrets: BTreeMap::new(),
@@ -116,10 +120,27 @@ impl Build {
         })
     }
 
-    /// Sets the directory that COPY and ADD take files from. Its `.dockerignore` holds.
+    /// Sets the directory that COPY and ADD take files from. Its `.dockerignore` holds, unless there are patterns of
+    /// the build's own ([`Build::set_ignore`]).
     pub fn set_context(&mut self, directory: impl AsRef<Path>) -> Result<&mut Self> {
         self.latch(|build| {
             build.context = Some(existing_name("context", directory.as_ref())?);
+            Ok(())
+        })
+    }
+
+    /// Sets what of the context is left out, in the place of its `.dockerignore`: patterns as that file has them, at most 10,000
+    /// and 1 MiB together. None at all leave out nothing. The file is like any other then.
+    pub fn set_ignore<I>(&mut self, patterns: I) -> Result<&mut Self>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        self.latch(|build| {
+            let patterns = patterns.into_iter().map(|each| each.as_ref().to_owned());
+            let patterns: Vec<String> = patterns.take(MAX_PATTERNS + 1).collect();
+            Ignore::of_list(&patterns).map_err(|error| error.context("ignore"))?;
+            build.ignore = Some(patterns.into());
             Ok(())
         })
     }
@@ -317,6 +338,20 @@ mod tests {
         build.set_max_bytes(0).unwrap_err();
         assert!(build.check().unwrap_err().message().contains("a/b"));
         assert!(Build::new(&"#".repeat(MAX_DOCKERFILE_BYTES + 1)).check().is_err());
+    }
+
+    #[test]
+    fn a_bad_pattern_is_named() {
+        let mut build = Build::new("FROM scratch");
+        build.set_ignore([""; 0]).unwrap().set_ignore(["*.key", "!a"]).unwrap();
+        let error = build.set_ignore(["*.key", "a["]).unwrap_err();
+        assert!(error.message().starts_with("ignore: the pattern \"a[\""), "{error}");
+        assert_eq!(build.check().unwrap_err().message(), error.message());
+        let endless = std::iter::repeat("a");
+        assert_eq!(
+            Build::new("FROM scratch").set_ignore(endless).unwrap_err().code(),
+            crate::error::Code::Limit
+        );
     }
 
     #[test]

@@ -87,7 +87,8 @@ pub unsafe extern "C" fn sbx_build_set_dockerfile(
     })
 }
 
-/// Sets the directory that COPY and ADD take files from. Its .dockerignore holds. No link in it leads out of it.
+/// Sets the directory that COPY and ADD take files from. Its .dockerignore holds, unless sbx_build_set_ignore was called. No
+/// link in it leads out of it.
 ///
 /// Copied files belong to root unless --chown says otherwise; modes and times are the files' own.
 ///
@@ -101,6 +102,28 @@ pub unsafe extern "C" fn sbx_build_set_context(build: *mut sbx_build, path: *con
         // SAFETY: as the caller promises.
         let path = unsafe { input::path("context", path) }?;
         build.set_context(path).map(drop)
+    })
+}
+
+/// Sets what of the context is left out, in the place of its .dockerignore, which is a file like any other then: `count`
+/// patterns as that file has them, at most 10,000 and 1 MiB together. The last one that is about a path, or about a directory
+/// above it, decides; with a ! before it the path is copied all the same. A count of 0 leaves out nothing; without this
+/// function the file holds.
+///
+/// Returns 0; SBX_EINVALID (what is no pattern, which the error names), SBX_ELIMIT.
+///
+/// # Safety
+/// `patterns` must point to `count` terminated texts, or be NULL with a count of 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_build_set_ignore(
+    build: *mut sbx_build,
+    patterns: *const *const c_char,
+    count: usize,
+) -> c_int {
+    set(build, |build| {
+        // SAFETY: as the caller promises.
+        let patterns = unsafe { input::texts("ignore pattern", patterns, count) }?;
+        build.set_ignore(patterns).map(drop)
     })
 }
 

@@ -240,6 +240,13 @@ static void wrong_builds(sbx_runtime *runtime, sbx_queue *queue) {
     CHECK(sbx_build_set_timeout_ms(build, 0) == SBX_EINVALID && sbx_build_set_max_age_ms(build, -1) == SBX_EINVALID);
     CHECK(sbx_build_set_max_bytes(build, 1) == 0 && sbx_build_set_max_bytes(build, 0) == SBX_EINVALID);
     CHECK(sbx_build_set_max_bytes(NULL, 1) == SBX_EHANDLE);
+    const char *patterns[] = {"*.key", "!a", "a["}, *many[10001];
+    for (size_t at = 0; at < sizeof many / sizeof *many; at++)
+        many[at] = "a";
+    CHECK(sbx_build_set_ignore(build, patterns, 2) == 0 && sbx_build_set_ignore(build, NULL, 0) == 0);
+    CHECK(sbx_build_set_ignore(build, patterns, 3) == SBX_EINVALID && sbx_build_set_ignore(build, NULL, 1) == SBX_EINVALID);
+    CHECK(sbx_build_set_ignore(build, many, 10000) == 0 && sbx_build_set_ignore(build, many, 10001) == SBX_ELIMIT);
+    CHECK(sbx_build_set_ignore(NULL, patterns, 2) == SBX_EHANDLE);
     CHECK(sbx_build_set_output_fd(build, -1) == SBX_ESYSTEM);
     CHECK(operation == NULL);
     sbx_event event = SBX_EVENT_INIT;
@@ -260,11 +267,13 @@ static void a_build(sbx_runtime *runtime, sbx_queue *queue) {
     sbx_operation *operation = NULL;
     sbx_build *build = NULL;
     sbx_image *image = NULL;
+    const char *patterns[] = {"*", "!root.tar"};
     int said[2];
     CHECK(pipe(said) == 0);
     CHECK(sbx_build_new(&build, &error) == 0);
     CHECK(sbx_build_set_dockerfile(build, (const uint8_t *)text, strlen(text)) == 0);
-    CHECK(sbx_build_set_context(build, directory) == 0 && sbx_build_add_context(build, "bin", in("root/bin")) == 0);
+    CHECK(sbx_build_set_context(build, directory) == 0 && sbx_build_set_ignore(build, patterns, 2) == 0);
+    CHECK(sbx_build_add_context(build, "bin", in("root/bin")) == 0);
     CHECK(sbx_build_add_arg(build, "WHO", "me") == 0);
     CHECK(sbx_build_add_secret(build, "key", (const uint8_t *)"secret\n", 7) == 0);
     CHECK(sbx_build_set_tag(build, "built:1") == 0 && sbx_build_set_timeout_ms(build, 60000) == 0);

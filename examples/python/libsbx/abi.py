@@ -243,6 +243,7 @@ FUNCTIONS = {
     "build_free": "h>v",
     "build_set_dockerfile": "h&z",
     "build_set_context": "hs",
+    "build_set_ignore": "h&z",
     "build_add_context": "hss",
     "build_add_arg": "hss",
     "build_add_secret": "hs&z",

@@ -16,7 +16,7 @@ use super::directory::{Context, MAX_NAMES_BYTES, too_many_names};
 use super::selection::{CHUNK_BYTES, Content, Entry, Selection, read};
 use crate::build::dockerfile::Copy;
 use crate::build::glob::Pattern;
-use crate::build::ignore::{self, Above, Ignore};
+use crate::build::ignore::{Above, Ignore};
 use crate::error::{Code, Context as _, Error, Result};
 
 /// The longest path in an image.
@@ -150,7 +150,7 @@ impl Work<'_> {
 
     fn missing(&self, source: &str, ignored: bool) -> Error {
         let why = match ignored {
-            true => format!("is left out of the build context by {}", ignore::FILE_NAME),
+            true => format!("is left out of the build context by {}", self.context.ignored_by()),
             false => "is not in the build context".to_owned(),
         };
         let text = format!("{source:?} {why} ({})", self.context.shown(""));
@@ -195,7 +195,7 @@ impl Work<'_> {
         Ok(found)
     }
 
-    /// Whether `.dockerignore` is about it, by the name or by where it leads.
+    /// Whether what leaves files out is about it, by the name or by where it leads.
     fn ignored(&self, found: &Found) -> (bool, Above) {
         let (ignored, above) = self.context.ignore().ignores_path(&found.path.to_string_lossy());
         let (by_name, _) = self.context.ignore().ignores_path(&found.written.to_string_lossy());
@@ -366,7 +366,7 @@ impl Work<'_> {
                         "{}: more than {} bytes are copied: name what isn't needed in {}",
                         self.context.shown(&path),
                         self.limits.bytes,
-                        ignore::FILE_NAME
+                        self.context.ignored_by()
                     );
                     return Err(Error::new(Code::Limit, text));
                 }

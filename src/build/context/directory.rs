@@ -28,6 +28,8 @@ pub(crate) struct Context {
     root: OwnedFd,
     path: PathBuf,
     ignore: Ignore,
+    /// What `ignore` was read from, for errors.
+    ignored_by: &'static str,
 }
 
 impl Context {
@@ -56,6 +58,13 @@ impl Context {
         Ok(context)
     }
 
+    /// Opens the context of a build that has patterns of its own in the place of the `.dockerignore`, which is a file like any
+    /// other then.
+    pub(crate) fn open_without(path: &Path, patterns: &[String]) -> Result<Self> {
+        let ignore = Ignore::of_list(patterns)?;
+        Ok(Self { ignore, ignored_by: "the build's ignore patterns", ..Self::open_named(path)? })
+    }
+
     /// Opens another directory that `COPY --from=` names. All of its files can be copied.
     pub(crate) fn open_named(path: &Path) -> Result<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -66,12 +75,17 @@ impl Context {
             }
             cause => Error::system(format!("opening the build context {path:?}"), &cause.into()),
         })?;
-        Ok(Self { root, path: path.to_owned(), ignore: Ignore::default() })
+        Ok(Self { root, path: path.to_owned(), ignore: Ignore::default(), ignored_by: ignore::FILE_NAME })
     }
 
-    /// What its `.dockerignore` leaves out.
+    /// What its `.dockerignore`, or the build's own patterns, leave out.
     pub(super) fn ignore(&self) -> &Ignore {
         &self.ignore
+    }
+
+    /// What leaves that out.
+    pub(super) fn ignored_by(&self) -> &'static str {
+        self.ignored_by
     }
 
     /// What the directory itself is.

@@ -200,6 +200,38 @@ fn dockerignore_leaves_out() {
 }
 
 #[test]
+fn the_builds_own_patterns_stand_in_the_place_of_the_file() {
+    // Not even read.
+    let top = Directory::with(&[
+        (".dockerignore", "["),
+        ("a.key", ""),
+        ("app", ""),
+        ("sub/b.key", ""),
+        ("sub/c", ""),
+    ]);
+    let of = |patterns: &[&str]| {
+        let patterns: Vec<String> = patterns.iter().map(|each| (*each).to_owned()).collect();
+        Context::open_without(&top.0, &patterns)
+    };
+    for (patterns, expected) in [
+        (&[][..], &[".dockerignore", "a.key", "app", "sub/", "sub/b.key", "sub/c"][..]),
+        (&["**/*.key"], &[".dockerignore", "app", "sub/", "sub/c"]),
+        (&["*", "!sub/b.key"], &["sub/", "sub/b.key"]),
+    ] {
+        let context = of(patterns).unwrap();
+        let selection = select(&context, "COPY . /").unwrap();
+        let found: Vec<_> = selection.contents().keys().map(|path| String::from_utf8_lossy(path)).collect();
+        let expected: Vec<_> = expected.iter().map(|path| path.trim_end_matches('/')).collect();
+        assert_eq!(found, expected, "{patterns:?}");
+    }
+    let context = of(&["*.key"]).unwrap();
+    let error = select(&context, "COPY a.key /").unwrap_err();
+    assert_eq!(error.code(), Code::NotFound);
+    assert!(error.message().contains("by the build's ignore patterns"), "{error}");
+    assert_eq!(of(&["["]).unwrap_err().code(), Code::Invalid);
+}
+
+#[test]
 fn a_link_is_followed_as_a_source_and_copied_below_one() {
     let top = Directory::with(&[("real/file", "content"), ("real/sub/x", "")]);
     symlink("real", top.at("link")).unwrap();

@@ -135,6 +135,15 @@ TEST(an_image_is_built_and_what_was_done_is_not_done_again) {
     CHECK(sandbox.wait().code == 0 && sandbox.captured(sbx::stream::out).head == "from the context, me 5\n");
     CHECK(built("me").id() == image.id() && built("you").id() != image.id() && built("me", true).info().bytes > 0);
 
+    directory.write(".dockerignore", "copied\n");
+    const auto without = [&](const sbx::texts &patterns) {
+        sbx::build build("FROM cpp/base\nCOPY copied /copied\n");
+        return sbx::build_image(build.context(directory.at("")).ignore(patterns));
+    };
+    CHECK(without({}).info().bytes > 0);
+    THROWS(sbx::error, sbx::code::not_found, "ignore patterns", without({"*", "!x"}));
+    THROWS(sbx::invalid, sbx::code::invalid, "\"a[\"", without({"a["}));
+
     sbx::build failing("FROM cpp/base\nRUN echo the reason; exit 3\n");
     THROWS(sbx::error, sbx::code::image, "the reason", sbx::build_image(failing));
     THROWS(sbx::invalid, sbx::code::invalid, "must not be set for a build",

@@ -171,6 +171,13 @@ CMD ["/bin/sh", "-c", "read a </copied; read b </made; echo $a, $b"]
   assert.equal(again.id, image.id);
   assert.equal(cached.split("CACHED").length, 3, cached);
   assert.equal((await build({ noCache: true }))[1].includes("CACHED"), false);
+  writeFileSync(join(context, ".dockerignore"), "copied\n");
+  const without = (ignore) => buildImage("FROM node/base\nCOPY copied /copied\n", { context, ignore });
+  await without([]);
+  await assert.rejects(without(undefined), refused("SBX_ENOTFOUND", "by .dockerignore"));
+  await assert.rejects(without(["*", "!x"]), refused("SBX_ENOTFOUND", "ignore patterns"));
+  await assert.rejects(without(["a["]), refused("SBX_EINVALID", '"a["'));
+  await assert.rejects(without("copied"), refused("SBX_EINVALID", "ignore"));
   await assert.rejects(buildImage("FROM node/base\nRUN echo the reason; exit 3\n"), refused("SBX_EIMAGE", "the reason"));
   await assert.rejects(buildImage("FROM a\nONBUILD RUN b\n"), refused("SBX_EUNSUPPORTED", "ONBUILD"));
   await assert.rejects(buildImage("FROM a\n", { sandbox: { name: "it" } }), refused("SBX_EINVALID", "must not be set for a build"));
