@@ -98,6 +98,8 @@ images imported from files: image_import_begin
     import_image ImportImage importImage from_path
 images built from a Dockerfile: image_build_begin build_set_dockerfile
     build_image BuildImage buildImage from_dockerfile
+what of a build's context is left out: build_set_ignore
+    ignore Ignore ignore ignore
 the store of images: image_find_begin image_list_begin image_tag_begin image_remove_begin image_prune_begin
     find_image FindImage findImage from_name
 snapshots of a sandbox as images: sandbox_snapshot_begin

@@ -18,9 +18,9 @@ from . import native, recipe
 from .arguments import PATH, items, pairs, refuse, whole
 from .exception import Error, ImageError, InvalidError, NotFoundError, UnimplementedError
 from .hub import guarded, the_hub
-from .native import Draft, call, coded, decoded, filled, library
+from .native import Draft, array, call, coded, decoded, filled, library
 from .operation import Operation
-from .recipe import Ignore, Layer
+from .recipe import Context, Ignore, Layer
 from .waiting import Method, both, in_thread, new_future, settle, until
 
 #: What is called with the bytes done and the bytes in all.
@@ -181,24 +181,26 @@ class Image:
     @staticmethod
     def from_scratch() -> Image:
         """An empty image, to add files to."""
-        return Image._built("from_scratch()", None, Layer("FROM scratch\n"))
+        return Image._built("from_scratch()", None, Layer(["FROM scratch\n"]))
 
     @staticmethod
     def from_dockerfile(
         path: str | os.PathLike[str], *, context_dir: str | os.PathLike[str] | None = None,
         build_args: Mapping[str, str] | None = None, secrets: Any = None, force_build: bool = False,
-        contexts: Mapping[str, str | os.PathLike[str]] | None = None, add_python: str | None = None, ignore: Any = None, env: Mapping[str, str | None] | None = None, **network: Any,
+        contexts: Mapping[str, str | os.PathLike[str]] | None = None, add_python: str | None = None,
+        ignore: Ignore | None = None, env: Mapping[str, str | None] | None = None, **network: Any,
     ) -> Image:  # fmt: skip
         """An image that a Dockerfile describes: one stage, of FROM, RUN, COPY, ADD of files, ENV, ARG, WORKDIR, USER, CMD,
         ENTRYPOINT, EXPOSE, LABEL, SHELL and STOPSIGNAL.
 
-        `context_dir` is what it copies from, by default the current directory, with its .dockerignore; `contexts` are
-        further directories, for COPY --from=NAME. Each variable of `secrets` is one of the build's:
-        RUN --mount=type=secret,id=NAME.
+        `context_dir` is what it copies from, by default the current directory, with its .dockerignore or, in the place of
+        that, `ignore`: patterns as in that file, or a function that is called with each file's path below the directory
+        when the build begins, in a thread of the package. `contexts` are further directories, for COPY --from=NAME. Each
+        variable of `secrets` is one of the build's: RUN --mount=type=secret,id=NAME.
         """
-        for name, value in dict(add_python=add_python, ignore=ignore, env=env).items():
+        for name, value in dict(add_python=add_python, env=env).items():
             if value:
-                raise UnimplementedError(f"Image.from_dockerfile({name}=...): write it into the Dockerfile or .dockerignore")
+                raise UnimplementedError(f"Image.from_dockerfile({name}=...): write it into the Dockerfile")
         file = Path(recipe.local("path", path))
         try:
             text = file.read_text("utf-8")
@@ -206,9 +208,8 @@ class Image:
             raise NotFoundError(f"path: there is no file {str(file)!r}") from None
         named = {name: recipe.absolute(name, path) for name, path in pairs("contexts", contexts, PATH, "a path")}
         layer = Layer(
-            text, recipe.secrets_of(secrets), recipe.checked_network(network, "Image.from_dockerfile()"), named,
-            context_dir=recipe.absolute("context_dir", context_dir or os.getcwd()),
-            args=dict(pairs("build_args", build_args)), force=force_build, alone=True,
+            [text], recipe.secrets_of(secrets), recipe.checked_network(network, "Image.from_dockerfile()"), named,
+            recipe.context(context_dir, ignore), dict(pairs("build_args", build_args)), force_build, alone=True,
         )  # fmt: skip
         return Image._built(f"from_dockerfile({str(file)!r})", None, layer)
 
@@ -286,13 +287,14 @@ class Image:
 
     def dockerfile_commands(
         self, *dockerfile_commands: str | Sequence[str], context_dir: str | os.PathLike[str] | None = None, secrets: Any = None,
-        force_build: bool = False, **network: Any,
+        force_build: bool = False, ignore: Ignore | None = None, **network: Any,
     ) -> Image:  # fmt: skip
         """Further instructions, as in a Dockerfile behind its FROM. COPY takes files from `context_dir`, by default the
-        current directory."""
+        current directory, but what `ignore` says, as for from_dockerfile()."""
         lines = recipe.flat("dockerfile_commands", dockerfile_commands)
         text, values = "\n".join([*lines, ""]), recipe.secrets_of(secrets)
-        return self._then("dockerfile_commands()", text, values, network, force_build, context_dir or os.getcwd())
+        context = recipe.context(context_dir, ignore)
+        return self._then("dockerfile_commands()", text, values, network, force_build, context)
 
     def env(self, vars: Mapping[str, str]) -> Image:
         """Sets variables in the environment of everything that runs."""
@@ -330,12 +332,13 @@ class Image:
         ignore: Ignore = (),
     ) -> Image:  # fmt: skip
         """Copies what is in a directory of this machine's into one of the image's, but what `ignore` says: patterns as in
-        .dockerignore, or a function that is called with a file's path below the directory."""
+        .dockerignore, or a function that is called with each file's path below the directory when the build begins, in a
+        thread of the package."""
         path = Path(recipe.local("local_path", local_path)).expanduser()
         if not path.is_dir():
             raise NotFoundError(f"local_path: {str(path)!r} is no directory")
         place = recipe.remote("remote_path", remote_path).rstrip("/") + "/"
-        layer = recipe.copy(".", place, path, recipe.ignored(str(path), ignore))
+        layer = recipe.copy(".", place, path, ignore)
         return self._built(f"{self._what} with {path.name!r}", self, layer)
 
     def add_local_python_source(self, *modules: str, copy: bool = False, ignore: Ignore | None = None) -> Image:
@@ -358,11 +361,10 @@ class Image:
 
     def _then(
         self, what: str, text: str, secrets: dict[str, bytes] | None = None, network: Mapping[str, Any] | None = None,
-        force: bool = False, context_dir: str | os.PathLike[str] | None = None,
+        force: bool = False, context: Context | None = None,
     ) -> Image:  # fmt: skip
         reach = None if network is None else recipe.checked_network(network, f"Image.{what}")
-        context = None if context_dir is None else recipe.absolute("context_dir", context_dir)
-        layer = Layer(text, secrets or {}, reach, context_dir=context, force=force)
+        layer = Layer([text], secrets or {}, reach, context=context, force=force)
         return self._built(f"{self._what}.{what}", self, layer)
 
     @both
@@ -415,17 +417,20 @@ class Image:
         stored = None if below is None else await below._open()
         for layer in recipe.joined(layers):
             base = "" if stored is None else f"FROM {stored.info.object_id}\n"
-            stored = await self._build(base + layer.text, layer, progress)
+            stored = await self._build(base, layer, progress)
         assert stored is not None
         return stored
 
-    async def _build(self, text: str, layer: Layer, progress: Progress | None) -> _Stored:
+    async def _build(self, base: str, layer: Layer, progress: Progress | None) -> _Stored:
         network = recipe.policy_of(layer.network)
+        text, patterns = await until(in_thread(layer.read))
         with Draft("build") as build, _Printed(_outputs[-1] if _outputs else None) as printed:
-            data = coded("the Dockerfile", text)
+            data = coded("the Dockerfile", base + text)
             build.set("set_dockerfile", data, len(data))
-            if layer.context_dir is not None:
-                build.set("set_context", layer.context_dir)
+            if layer.context is not None:
+                build.set("set_context", layer.context[0])
+            if patterns is not None:
+                build.set("set_ignore", array("ignore", patterns), len(patterns))
             for name, path in layer.contexts.items():
                 build.set("add_context", name, path)
             for name, value in layer.args.items():

@@ -10,7 +10,7 @@ import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Iterable, Mapping, Sequence, Union
+from typing import Any, Callable, Iterable, Mapping, Sequence, Tuple, Union
 
 from .arguments import PATH, items, pairs, refuse, services
 from .config import Secret
@@ -19,12 +19,15 @@ from .native import Draft
 from .policy import draft_policy
 
 Ignore = Union[Sequence[str], Callable[[Path], bool]]
+#: The directory that COPY takes files from, and what of it is left out in the place of what its .dockerignore says.
+Context = Tuple[str, Union[Ignore, None]]
 
 # What the sandboxes of steps may reach, with the parameters of Sandbox.create(); block_network is true by default.
 _NETWORK = (
     "block_network outbound_cidr_allowlist outbound_domain_allowlist outbound_cidr_denylist outbound_local_cidrs "
     "outbound_tls_ports outbound_dns host_services nameservers"
 ).split()
+_PATTERNS = "strings, which are patterns, or a function that is called with each path"
 _LISTS = ("outbound_cidr_allowlist", "outbound_domain_allowlist")
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _default: Mapping[str, Any] = {}
@@ -34,27 +37,35 @@ _default: Mapping[str, Any] = {}
 class Layer:
     """Some steps, and what they need beside the image below."""
 
-    text: str
+    #: Instructions, or what returns them when they are to be carried out.
+    texts: list[str | Callable[[], str]]
     secrets: dict[str, bytes] = field(default_factory=dict)
     #: None where no program is run.
     network: Mapping[str, Any] | None = None
     contexts: dict[str, str] = field(default_factory=dict)
-    context_dir: str | None = None
+    context: Context | None = None
     args: dict[str, str] = field(default_factory=dict)
     force: bool = False
     #: Whether it is a Dockerfile of its own.
     alone: bool = False
 
+    def read(self) -> tuple[str, list[str] | None]:
+        """Its instructions, and the patterns in the place of a .dockerignore. Asks the functions among them, so it may take
+        long: in a thread, right before the library reads the files."""
+        text = "".join(each if isinstance(each, str) else each() for each in self.texts)
+        directory, ignore = self.context or ("", None)
+        return text, None if ignore is None else ignored(directory, ignore)
+
     def joined(self, other: Layer) -> Layer | None:
         """Both in one build, if they can be."""
         network = self.network if other.network is None else other.network
-        context = self.context_dir or other.context_dir
+        context = self.context or other.context
         secrets, contexts = {**self.secrets, **other.secrets}, {**self.contexts, **other.contexts}
-        differ = self.network not in (None, network) or other.context_dir not in (None, context)
+        differ = self.network not in (None, network) or other.context not in (None, context)
         differ = differ or self.force != other.force or secrets != {**other.secrets, **self.secrets}
         if differ or self.alone or other.alone:
             return None
-        return Layer(self.text + other.text, secrets, network, contexts, context, force=self.force)
+        return Layer([*self.texts, *other.texts], secrets, network, contexts, context, force=self.force)
 
 
 def joined(layers: Iterable[Layer]) -> list[Layer]:
@@ -164,15 +175,19 @@ def array(instruction: str, words: Sequence[str]) -> str:
     return f"{instruction} {json.dumps(list(words), ensure_ascii=False)}\n"
 
 
-def copy(source: str, place: str, directory: str | os.PathLike[str], excludes: Iterable[str] = ()) -> Layer:
+def copy(source: str, place: str, directory: str | os.PathLike[str], ignore: Ignore = ()) -> Layer:
     """COPY of something below a directory of this machine's, to a path as it is."""
     path = os.path.abspath(os.fspath(directory))
     name = "files-" + hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    options = "".join(f" --exclude={word(each, 'ignore')}" for each in excludes)
     # The words are read as patterns behind their quotes and variables.
     source = re.sub(r"([*?\[\\])", lambda found: "[\\\\]" if found[1] == "\\" else f"[{found[1]}]", source)
     words = [re.sub(r"([\\\"'$])", r"\\\1", each) for each in (source, place)]
-    return Layer(array(f"COPY --from={name}{options}", words), contexts={name: path})
+
+    def text() -> str:
+        options = "".join(f" --exclude={word(each, 'ignore')}" for each in ignored(path, ignore))
+        return array(f"COPY --from={name}{options}", words)
+
+    return Layer([text if callable(ignore) else text()], contexts={name: path})
 
 
 def local(name: str, value: Any) -> str:
@@ -184,6 +199,11 @@ def local(name: str, value: Any) -> str:
 
 def absolute(name: str, value: Any) -> str:
     return os.path.abspath(local(name, value))
+
+
+def context(directory: str | os.PathLike[str] | None, ignore: Ignore | None) -> Context:
+    patterns = ignore if ignore is None or callable(ignore) else items("ignore", ignore, rule=_PATTERNS)
+    return absolute("context_dir", directory or os.getcwd()), patterns
 
 
 def remote(name: str, value: Any) -> str:
@@ -212,15 +232,16 @@ def module(name: str) -> tuple[list[str], str | None]:
 
 
 def ignored(directory: str, ignore: Ignore) -> list[str]:
-    """Patterns for what a function says of files by their paths below a directory; a list has them already."""
+    """Patterns for what a function says of files and links by their paths below a directory; a list has them already."""
     if not callable(ignore):
-        return items("ignore", ignore)
+        return items("ignore", ignore, rule=_PATTERNS)
     found: dict[str, list[str]] = {}
     kept: set[str] = set()
     for top, directories, files in os.walk(directory):
         directories.sort()
         below = Path(top).relative_to(directory)
-        for file in sorted(files):
+        links = [name for name in directories if os.path.islink(os.path.join(top, name))]
+        for file in sorted(files + links):
             path = below / file
             if ignore(path):
                 found.setdefault(str(below), []).append(str(path))
@@ -234,4 +255,6 @@ def ignored(directory: str, ignore: Ignore) -> list[str]:
     dropped = [path for each in found if each not in kept for path in (Path(each), *Path(each).parents)]
     paths = {str(path) for path in dropped if str(path) not in kept and str(path.parent) in kept}
     paths.update(path for each, files in found.items() if each in kept for path in files)
-    return sorted("/" + re.sub(r"([*?\[\]\\])", r"\\\1", path) for path in paths)
+    # Space at the end of a pattern isn't a part of it, unless it is in a class.
+    escaped = (re.sub(r"([*?\[\]\\])", r"\\\1", path) for path in paths)
+    return sorted("/" + re.sub(r"(\s)\Z", r"[\1]", path) for path in escaped)

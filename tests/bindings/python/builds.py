@@ -217,6 +217,60 @@ echo second line \\
         changed, lines, _ = built()
         self.assertEqual(output_of(changed.run_commands("cat /app/app.txt >/tmp/x").entrypoint([]), "/bin/cat", "/app/app.txt"), "second")
 
+    def test_what_of_a_context_is_left_out(self):
+        for name in ("one.key", "two.txt", "three ", "three", "deep/four.key"):
+            self.at(f"left/{name}", "")
+        self.at("left/.dockerignore", "two.txt\n")
+        file = self.at("Left.Dockerfile", "FROM builds/base\nCOPY . /left/\nENTRYPOINT [\"/bin/find\"]\n")
+
+        def files(image):
+            found = output_of(image, "/left", "-type", "f").splitlines()
+            return sorted(path.removeprefix("/left/") for path in found)
+
+        def left(ignore):
+            return files(Image.from_dockerfile(file, context_dir=self.at("left"), ignore=ignore))
+
+        self.assertEqual(left(None), [".dockerignore", "deep/four.key", "one.key", "three", "three "])
+        self.assertEqual(left([]), [".dockerignore", "deep/four.key", "one.key", "three", "three ", "two.txt"])
+        self.assertEqual(left(["**/*.key", ".*"]), ["three", "three ", "two.txt"])
+        self.assertEqual(left(("*", "!deep")), ["deep/four.key"])
+        self.assertEqual(left(lambda path: path.suffix == ".key" or path.name == "three "), [".dockerignore", "three", "two.txt"])
+        self.assertEqual(left(lambda path: True), [])
+        commands = self.base.entrypoint(["/bin/find"]).dockerfile_commands
+        image = commands("COPY . /left/", context_dir=self.at("left"), ignore=["*", "!one.key"])
+        self.assertEqual(files(image.dockerfile_commands("COPY t* /left/", context_dir=self.at("left"))), ["one.key", "three", "three "])
+        with self.assertRaisesRegex(InvalidError, r'the pattern "a\["'):
+            left(["a["])
+        with self.assertRaisesRegex(InvalidError, "ignore must be a list of strings"):
+            left("*.key")
+        with self.assertRaisesRegex(NotFoundError, "by the build's ignore patterns"):
+            commands("COPY one.key /left/", context_dir=self.at("left"), ignore=["one.key"]).build()
+
+    def test_a_function_is_asked_when_the_build_begins(self):
+        self.at("late/first", "")
+        asked = []
+
+        def is_key(path):
+            asked.append(str(path))
+            return path.suffix == ".key"
+
+        of_dockerfile = Image.from_dockerfile(self.at("Late.Dockerfile", "FROM builds/base\nCOPY . /late/\n"), context_dir=self.at("late"), ignore=is_key)
+        of_directory = self.base.add_local_dir(self.at("late"), "/late", ignore=is_key)
+        self.assertEqual(asked, [])
+        # The pattern of what was there before would not be about it.
+        self.at("late/new.key", "")
+        for image in (of_dockerfile, of_directory):
+            self.assertEqual(output_of(image, "/bin/ls", "/late"), "first\n")
+        self.assertEqual(sorted(asked), ["first", "first", "new.key", "new.key"])
+
+        def fails(path):
+            raise ZeroDivisionError("of the caller's own")
+
+        with self.assertRaisesRegex(ZeroDivisionError, "of the caller's own"):
+            self.base.add_local_dir(self.at("late"), "/late", ignore=fails).build()
+        with self.assertRaisesRegex(ZeroDivisionError, "of the caller's own"):
+            asyncio.run(self.base.dockerfile_commands("COPY . /x/", context_dir=self.at("late"), ignore=fails).build.aio())
+
     def test_packages_are_installed_by_the_images_programs(self):
         self.at("requirements.txt", "numpy\n")
         image = (
@@ -386,16 +440,22 @@ class Texts(unittest.TestCase):
             self.assertEqual(dropped("e/f/g", "e/f/h"), ["/e/f"])
             self.assertEqual(dropped("e/f/g", "e/f/h", "e/i/j", "d/c"), ["/d/c", "/e"])
             self.assertEqual(recipe.ignored(top, lambda path: True), ["**"])
+            Path(top, "e/link").symlink_to("f")
+            Path(top, "e/f/space ").touch()
+            self.assertEqual(dropped("e/link", "e/f/space "), ["/e/f/space[ ]", "/e/link"])
 
     def test_steps_are_one_build_where_they_can_be(self):
         layer = recipe.Layer
-        run, other = layer("RUN a\n", network={}), layer("RUN b\n", network=dict(block_network=False))
-        copy = layer("COPY\n", contexts={"x": "/"})
-        texts = [build.text for build in recipe.joined([copy, run, copy, other, copy, run])]
+        run, other = layer(["RUN a\n"], network={}), layer(["RUN b\n"], network=dict(block_network=False))
+        copy = layer(["COPY\n"], contexts={"x": "/"})
+        texts = [build.read()[0] for build in recipe.joined([copy, run, copy, other, copy, run])]
         self.assertEqual(texts, ["COPY\nRUN a\nCOPY\n", "RUN b\nCOPY\n", "RUN a\n"])
-        alone = layer("FROM a", alone=True)
+        alone = layer(["FROM a"], alone=True)
         self.assertEqual(len(recipe.joined([alone, run])), 2)
-        self.assertEqual(len(recipe.joined([layer("A\n", secrets={"x": b"1"}), layer("B\n", secrets={"x": b"2"})])), 2)
+        self.assertEqual(len(recipe.joined([layer(["A\n"], secrets={"x": b"1"}), layer(["B\n"], secrets={"x": b"2"})])), 2)
+        one, same, another = (layer(["COPY\n"], context=("/srv", ignore)) for ignore in (["a"], ["a"], None))
+        self.assertEqual(len(recipe.joined([one, run, same])), 1)
+        self.assertEqual(len(recipe.joined([one, another])), 2)
 
 
 if __name__ == "__main__":
