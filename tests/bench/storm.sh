@@ -42,8 +42,8 @@ measure_storm() {
         done
         printf '  %-20s %s us p50, %s us p99\n' "a tunnel, quiet" "$(nth_of 0.5 tunnel-quiet ours)" \
             "$(nth_of 0.99 tunnel-quiet ours)"
-        awk -v count="$count" '$1 == "hits" { all++; hits += $3 } END {
-            printf "  warm sandboxes taken: %d of %d\n", hits, all * count }' "$work/storm"
+        awk -v count="$count" '$1 == "hits-warm" { all += count; warm += $3 } $1 == "hits-drained" { drained += $3 } END {
+            printf "  warm sandboxes taken: %d of %d, and %d of %d when none was left\n", warm, all, drained, all }' "$work/storm"
     done
 }
 
