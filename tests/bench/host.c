@@ -4,6 +4,8 @@
  *   host lifecycle RUNS ROOTFS|- SERVER PEER RAW... [, PEER RAW...]...
  *                                                RUNS times: a sandbox whose program writes one byte, against
  *                                                one run of each peer's program RAW... (client/raw.c), in turns
+ *   host first TURN ROOTFS|- SERVER PEER RAW...  the same once, as the first sandbox of this process; in an even TURN
+ *                                                before the peer, else after it
  *   host exec RUNS ROOTFS PROGRAM RAW...         RUNS times: PROGRAM executed in a running sandbox to its end,
  *                                                against the same by RAW... (client/raw.c), in turns
  *   host serve SERVER [CHAIN KEY]                a sandbox with the server and a tunnel to each of its ports,
@@ -15,7 +17,7 @@
  *   host policies ROOTFS RUNS COUNT...           RUNS times, for each COUNT: a sandbox with an allowlist of so many
  *                                                ranges is created, all of them are replaced, and it is ended
  *
- * lifecycle prints a line for every figure: NAME SIDE MICROSECONDS. With a ROOTFS directory the server is
+ * lifecycle and first print a line for every figure: NAME SIDE MICROSECONDS. With a ROOTFS directory the server is
  * /server in it, as for RAW; with "-" the library's own root file system is used, with SERVER mounted.
  * times prints a line a sandbox: sbx_create's call, its return and the byte, in nanoseconds of the monotonic clock, and
  * the processor time of this process and of everything of the sandbox, to its end, in microseconds.
@@ -87,7 +89,10 @@ static sbx_config *config_of(const char *const *command, size_t length, const ch
     return config;
 }
 
-static void one_of_ours(const sbx_config *config, int is_warm)
+/* What a figure is called. */
+enum kind { COLD, WARM, FIRST };
+
+static void one_of_ours(const sbx_config *config, enum kind kind)
 {
     sbx_sandbox *sandbox = NULL;
     char byte;
@@ -104,8 +109,9 @@ static void one_of_ours(const sbx_config *config, int is_warm)
     int64_t gone = now_ns();
     close(output);
     sbx_sandbox_free(sandbox);
-    if (is_warm) {
-        printf("create-warm ours %lld\nwarm ours %lld\n", (long long)(created - before) / 1000,
+    if (kind != COLD) {
+        const char *name = kind == WARM ? "warm" : "first";
+        printf("create-%s ours %lld\n%s ours %lld\n", name, (long long)(created - before) / 1000, name,
                (long long)(first - before) / 1000);
         return;
     }
@@ -181,32 +187,46 @@ static void start_peers(int argc, char **argv)
     }
 }
 
-static void one_of_theirs(struct peer *peer, int is_warm)
+static void one_of_theirs(struct peer *peer, enum kind kind)
 {
     long long first, gone;
     fputc('\n', peer->to);
     fflush(peer->to);
     if (fscanf(peer->from, "%lld %lld", &first, &gone) != 2)
         die("%s gave no figures", peer->name);
-    if (is_warm)
-        printf("warm %s %lld\n", peer->name, first);
+    if (kind != COLD)
+        printf("%s %s %lld\n", kind == WARM ? "warm" : "first", peer->name, first);
     else
         printf("start %s %lld\nterminate %s %lld\n", peer->name, first, peer->name, gone);
 }
 
 /* All sides once. Every other turn goes the other way about: no side always comes after the same one. */
-static void one_of_each(const sbx_config *config, int is_warm, long turn)
+static void one_of_each(const sbx_config *config, enum kind kind, long turn)
 {
     int sides = peer_count + 1;
     for (int at = 0; at < sides; at++) {
         int side = turn % 2 == 0 ? at : sides - 1 - at;
-        if (is_warm)
+        if (kind == WARM)
             until_warm();
         if (side == 0)
-            one_of_ours(config, is_warm);
+            one_of_ours(config, kind);
         else
-            one_of_theirs(&peers[side - 1], is_warm);
+            one_of_theirs(&peers[side - 1], kind);
     }
+}
+
+static int first(int argc, char **argv)
+{
+    if (argc < 7)
+        return -1;
+    const char *const command[] = {strcmp(argv[3], "-") == 0 ? mounted : "/server", "byte"};
+    start_peers(argc - 5, argv + 5);
+    sbx_config *config = config_of(command, 2, argv[3], argv[4]);
+    one_of_each(config, FIRST, number(argv[2], 0, 100000));
+    sbx_config_free(config);
+    for (int at = 0; at < peer_count; at++)
+        stop_peer(&peers[at]);
+    return 0;
 }
 
 static int lifecycle(int argc, char **argv)
@@ -220,11 +240,11 @@ static int lifecycle(int argc, char **argv)
     sbx_config *config = config_of(command, 2, argv[3], argv[4]);
     must(sbx_config_check(config, &error), "sbx_config_check");
     for (long run = 0; run < runs; run++)
-        one_of_each(config, 0, run);
+        one_of_each(config, COLD, run);
     /* The same with a sandbox that is ready: what it takes to make one isn't counted, and isn't done meanwhile. */
     must(sbx_runtime_keep_warm(NULL, config, 1, &error), "sbx_runtime_keep_warm");
     for (long run = 0; run < runs; run++)
-        one_of_each(config, 1, run);
+        one_of_each(config, WARM, run);
     sbx_config_free(config);
     for (int at = 0; at < peer_count; at++)
         stop_peer(&peers[at]);
@@ -460,6 +480,8 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     if (argc > 1 && strcmp(argv[1], "lifecycle") == 0)
         result = lifecycle(argc, argv);
+    else if (argc > 1 && strcmp(argv[1], "first") == 0)
+        result = first(argc, argv);
     else if (argc > 1 && strcmp(argv[1], "times") == 0)
         result = times(argc, argv);
     else if (argc > 1 && strcmp(argv[1], "exec") == 0)
@@ -472,6 +494,7 @@ int main(int argc, char **argv)
         result = policies(argc, argv);
     if (result < 0) {
         fprintf(stderr, "usage: host lifecycle RUNS ROOTFS|- SERVER PEER RAW... [, PEER RAW...]... | host serve SERVER [CHAIN KEY]\n"
+                        "       host first TURN ROOTFS|- SERVER PEER RAW...\n"
                         "       host times RUNS ROOTFS|-|@DIRECTORY SERVER\n"
                         "       host exec RUNS ROOTFS PROGRAM RAW... | host outbound ROOTFS | host policies ROOTFS RUNS COUNT...\n");
         return 2;

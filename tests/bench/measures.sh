@@ -28,9 +28,22 @@ measure_lifecycle() {
             runsc "$bin/raw" "$bin/runsc" "$work/bundle" "$work/state/${root##*/}"
         suffix=
         [ "$root" != - ] || suffix=-default-root
+        measure_first "$root" >>"$work/lifecycle"
         while read -r name side microseconds; do
             record "$name$suffix" "$side" "$microseconds"
         done <"$work/lifecycle"
+    done
+}
+
+# measure_first ROOT: what the first sandbox of a process takes, which looks for runsc and at what the host can do. A
+# process for each.
+measure_first() {
+    turn=0
+    while [ "$turn" -lt "$starts" ]; do
+        (as_user "$bin/host" first "$turn" "$1" "$bin/server" \
+            runsc "$bin/raw" "$bin/runsc" "$work/bundle" "$work/state/${1##*/}/first-$turn") ||
+            give_up "the first sandbox of a process failed"
+        turn=$((turn + 1))
     done
 }
 
@@ -63,6 +76,8 @@ report_start() {
     for suffix in "" -default-root; do
         figure "start$suffix" runsc us "<=1.15"
         printf '%-22s %10s us         of it\n' "  sbx_create" "$(median "$work/runs.create$suffix.ours")"
+        figure "first$suffix" runsc us
+        printf '%-22s %10s us         of it\n' "  sbx_create" "$(median "$work/runs.create-first$suffix.ours")"
         figure "warm$suffix" runsc us "<=0.12"
         printf '%-22s %10s us         of it\n' "  sbx_create" "$(median "$work/runs.create-warm$suffix.ours")"
         report_peers "$suffix"

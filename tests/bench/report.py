@@ -29,6 +29,8 @@ PARTS = [
             ("start-default-root", "with the host's programs"),
             ("start-docker", "on a directory, as docker's user"),
             ("image-start", "on an image"),
+            ("first", "the first of a process, on a directory"),
+            ("first-default-root", "the first of a process, with the host's programs"),
             ("warm", "warm, on a directory"),
             ("warm-default-root", "warm, with the host's programs"),
             ("warm-docker", "warm, as docker's user"),

@@ -16,7 +16,7 @@
 #   SBX_RUNSC        the runsc to use (default: the one in PATH)
 #   BENCH_USER       as root: the ordinary user that the library and plain runsc run as (default nobody)
 #   BENCH_RUNS       runs of each figure of tunnel and tls (5), and of memory (5)
-#   BENCH_STARTS     runs of start and terminate (15), and a quarter of those of exec
+#   BENCH_STARTS     runs of start, of first sandboxes and of terminate (15), and a quarter of those of exec
 #   BENCH_NODE_SANDBOXES  how many sandboxes node starts (50)
 #   BENCH_MS         milliseconds of each throughput run (1000)
 #   BENCH_IMAGE_MB   size of the image that is pulled, in MiB (200)
