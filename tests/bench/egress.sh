@@ -6,7 +6,7 @@
 #
 # Every side is runsc with the same root file system and the same load client in it, and reaches the same server in a
 # network namespace of its own. They differ in what is between: the library's relay; the kernel's NAT, as a bridge of
-# docker's has it (a veth pair, ip_forward, nftables' masquerade); slirp4netns; pasta, where it is installed.
+# docker's has it (a veth pair, ip_forward, nftables' masquerade); slirp4netns; pasta, where that runs.
 set -eu
 here=$1
 work=$2
@@ -16,6 +16,7 @@ runs=$5
 duration=$6
 . "$here/figures.sh"
 . "$here/far.sh"
+. "$here/peers.sh"
 
 # in_natted COMMAND...: in the namespace behind the kernel's NAT.
 in_natted() { nsenter "--net=/proc/$natted/ns/net" "$@"; }
@@ -58,6 +59,7 @@ side_command() {
     slirp | pasta) as_user unshare --user --map-root-user --net --mount sh -c '
         echo $$ >"$0.pid"
         until ip route | grep -q default; do sleep 0.05; done
+        : >"$0.up"
         exec "$@"' "$work/state/$1" \
         $runsc_command "--root=$work/state/$1-state" run "--bundle=$work/egress-bundle" "egress-$1" ;;
     esac
@@ -66,18 +68,6 @@ side_command() {
 # start_side SIDE: from here on it can be asked, over two descriptors of this shell's.
 start_side() {
     mkfifo "$work/$1.in" "$work/$1.out"
-    if [ "$1" = pasta ]; then
-        # It holds its own way in open: a shell has descriptors up to 9 only.
-        side_command pasta <>"$work/pasta.in" >"$work/pasta.out" 2>"$work/pasta.err" &
-        started="$started $!"
-        exec 9<"$work/pasta.out"
-        until [ -s "$work/state/pasta.pid" ]; do sleep 0.05; done
-        # It copies the host's address and route. No port of either side's is forwarded.
-        (as_user pasta --config-net --foreground --quiet --ipv4-only --tcp-ports none --udp-ports none --tcp-ns none \
-            --udp-ns none "$(cat "$work/state/pasta.pid")" </dev/null >"$work/pasta.log" 2>&1) &
-        started="$started $!"
-        return
-    fi
     side_command "$1" <"$work/$1.in" >"$work/$1.out" 2>"$work/$1.err" &
     started="$started $!"
     case $1 in
@@ -91,6 +81,42 @@ start_side() {
         started="$started $!"
         ;;
     esac
+}
+
+# start_pasta: the same for pasta. Where it doesn't run, or nothing is answered through it, nothing of it is left, and a line
+# says why.
+start_pasta() {
+    mkfifo "$work/pasta.in" "$work/pasta.out"
+    # It holds its own way in open: a shell has descriptors up to 9 only.
+    side_command pasta <>"$work/pasta.in" >"$work/pasta.out" 2>"$work/pasta.err" &
+    behind=$!
+    started="$started $behind"
+    exec 9<"$work/pasta.out"
+    until [ -s "$work/state/pasta.pid" ] || ! alive "$behind"; do sleep 0.05; done
+    # It copies the host's address and route. No port of either side's is forwarded.
+    (as_user pasta --config-net --foreground --quiet --ipv4-only --tcp-ports none --udp-ports none --tcp-ns none \
+        --udp-ns none "$(cat "$work/state/pasta.pid")" </dev/null >"$work/pasta.log" 2>&1) &
+    pasta=$!
+    started="$started $pasta"
+    looks=0
+    while [ ! -e "$work/state/pasta.up" ] && alive "$pasta" && [ "$looks" -lt 200 ]; do
+        looks=$((looks + 1))
+        sleep 0.1
+    done
+    value=
+    if [ -e "$work/state/pasta.up" ]; then
+        echo "connects $far_address:7004 1 1" 1<>"$work/pasta.in"
+        value=$(timeout 30 head -n 1 <&9 || true)
+    fi
+    case $value in
+    '' | *[!0-9.]*) ;;
+    *) return 0 ;;
+    esac
+    stop "$pasta"
+    stop "$behind"
+    exec 9<&-
+    echo "egress: pasta is left out: $(cat "$work/pasta.err" "$work/pasta.log" | grep . | tail -n 1 | grep . || echo "nothing is answered through it")"
+    return 1
 }
 
 # ask SIDE WORDS...: sets value.
@@ -149,7 +175,6 @@ reversed() {
 
 egress_main() {
     sides="ours nat slirp"
-    ! command -v pasta >/dev/null || sides="$sides pasta"
     mkdir -p "$work/egress-root/proc" "$work/egress-root/dev" "$work/egress-root/sys" "$work/egress-root/tmp" \
         "$work/egress-root/etc" "$work/egress-bundle" "$work/nat-state"
     cp "$bin/load-static" "$work/egress-root/load"
@@ -163,6 +188,9 @@ egress_main() {
     for side in $sides; do
         start_side "$side"
     done
+    if command -v pasta >/dev/null && start_pasta; then
+        sides="$sides pasta"
+    fi
     round=1
     while [ "$round" -le "$runs" ]; do
         egress_round

@@ -1,4 +1,5 @@
-# The peers: HAProxy and nginx stream, with one thread each as the library has. Sourced by run.sh.
+# The peers: HAProxy and nginx stream, with one thread each as the library has. Sourced by run.sh, and by egress.sh for
+# alive and stop.
 #
 # They accept on 127.0.0.1 of the host's namespace and connect to the sandbox from its gateway namespace, as the
 # library does: client/into.c hands them the listeners and moves them there.
