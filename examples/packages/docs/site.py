@@ -54,6 +54,7 @@ PAGES = [
     ("Contributing", "CONTRIBUTING.md"),
     ("Changes", "CHANGELOG.md"),
     ("Where the time of a start goes", "tests/bench/COLD.md"),
+    ("Where the time of a byte goes", "tests/bench/DATA.md"),
     ("Licence", "README.md#licence"),
     "References",
     ("C: sbx.h", references.header),
