@@ -126,7 +126,7 @@ fn a_keeper_killed_at_any_moment_takes_everything_along() {
         let arguments = arguments.iter().chain(&more).map(|word| word.as_bytes().to_vec()).collect();
         let setup = setup(true, host_view());
         keeper.ask(&Request::Setup(Box::new(setup)), vec![]).unwrap();
-        keeper.ask(&Request::Run { arguments }, vec![theirs]).unwrap();
+        keeper.ask(&Request::Run { arguments, hold: round % 4 == 0 }, vec![theirs]).unwrap();
         while begin.elapsed() < moment {
             std::thread::yield_now();
         }
