@@ -155,11 +155,7 @@ impl Template {
     /// How long after the last creation that matched it it is idle, how many members it then has, and how long there was no
     /// creation before one is made.
     fn times(&self) -> (Duration, usize, Duration) {
-        if self.is_spare {
-            (SPARE_IDLE_AFTER, 0, SPARE_QUIET)
-        } else {
-            (IDLE_AFTER, IDLE_MEMBERS, QUIET)
-        }
+        if self.is_spare { (SPARE_IDLE_AFTER, 0, SPARE_QUIET) } else { (IDLE_AFTER, IDLE_MEMBERS, QUIET) }
     }
 
     /// How many members it is to have now.
@@ -476,8 +472,7 @@ impl Pool {
     /// there is none. No other is made for a while.
     pub(super) fn evict(&mut self, now: Instant) -> Option<u64> {
         self.paused_until = now.checked_add(PRESSURE_PAUSE);
-        let oldest =
-            self.templates.iter().filter(|one| one.free().next().is_some());
+        let oldest = self.templates.iter().filter(|one| one.free().next().is_some());
         // A spare saves least.
         let oldest = oldest.min_by_key(|one| (!one.is_spare, one.used));
         let number = oldest.and_then(|one| one.free().next()).map(|member| member.number);
@@ -531,8 +526,7 @@ impl Pool {
         if self.filling.is_some() {
             return None;
         }
-        let lacking =
-            self.templates.iter().filter(|one| self.resumes(one, quiet).is_none_or(|at| at <= now));
+        let lacking = self.templates.iter().filter(|one| self.resumes(one, quiet).is_none_or(|at| at <= now));
         let lacking = lacking.map(|one| (one.target(now).saturating_sub(one.ready.len()), one));
         let (_, template) = lacking.filter(|(count, _)| *count > 0).max_by_key(|(count, _)| *count)?;
         Some(Next { config: template.config.clone(), is_spare: template.is_spare })

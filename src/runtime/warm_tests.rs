@@ -220,7 +220,7 @@ fn templates_and_members_are_bounded() {
 fn spare(start: Instant, config: &Config) -> Pool {
     let mut pool = Pool::default();
     pool.set_spares(1);
-    [0; 2].map(|_| pool.created(start, config));
+    (0..2).for_each(|_| pool.created(start, config));
     let next = pool.next(start + SPARE_QUIET, start).unwrap();
     assert!(next.is_spare && StartKey::of(&next.config) == StartKey::of(config));
     pool.began(1, &next);
@@ -233,7 +233,7 @@ fn spare(start: Instant, config: &Config) -> Pool {
 fn spares_are_for_what_two_creations_in_a_row_had_in_common() {
     let (start, config, other) = (Instant::now(), template(1400), template(1300));
     let mut pool = Pool::default();
-    [0; 3].map(|_| pool.created(start, &config));
+    (0..3).for_each(|_| pool.created(start, &config));
     assert!(pool.is_idle() && !pool.is_on(), "none is wanted");
     pool.set_spares(1);
     assert!(pool.is_on() && pool.is_idle() && pool.spares() == 1);
@@ -252,7 +252,7 @@ fn spares_are_for_what_two_creations_in_a_row_had_in_common() {
     assert_eq!(pool.next(start + SPARE_QUIET, start).unwrap().config.mtu(), 1400);
     let mut volumes = Config::new();
     volumes.mount_volume(&crate::config::VolumeMount::new("cache"), "/cache").unwrap();
-    [0; 2].map(|_| pool.created(start, &volumes));
+    (0..2).for_each(|_| pool.created(start, &volumes));
     assert_eq!(pool.surplus(start), None);
     assert_eq!(pool.templates.len(), 1, "what is not wanted any more is forgotten");
 }
@@ -296,11 +296,11 @@ fn a_template_that_is_set_takes_the_place_of_its_spares() {
     pool.began(2, &pool.next(start + QUIET, start).unwrap());
     assert!(pool.is_filling(2) && !pool.is_filling_spare(2));
     pool.ready(start, 2);
-    [0; 2].map(|_| pool.created(start, &config));
+    (0..2).for_each(|_| pool.created(start, &config));
     assert!(pool.surplus(start).is_none() && pool.next(start + QUIET, start).is_none());
     assert_eq!(pool.find(start, &config), Found::Members(vec![2]));
     // Under pressure spares go first.
-    [0; 2].map(|_| pool.created(start, &template(1300)));
+    (0..2).for_each(|_| pool.created(start, &template(1300)));
     pool.began(3, &pool.next(start + QUIET, start).unwrap());
     pool.ready(start, 3);
     assert_eq!([pool.evict(start), pool.evict(start)], [Some(3), Some(2)]);

@@ -40,12 +40,8 @@ fn a_member_waits_with_rules_that_allow_nothing_until_it_is_taken() {
 
 #[test]
 fn a_spare_waits_with_its_runsc_held_until_it_is_taken() {
-    let mut sandbox = Sandbox::new(Settings {
-        is_member: true,
-        is_held: true,
-        timeout: 60 * MINUTE,
-        ..settings()
-    });
+    let mut sandbox =
+        Sandbox::new(Settings { is_member: true, is_held: true, timeout: 60 * MINUTE, ..settings() });
     let prepared = sandbox.all([Part::Links, Part::Files, Part::Relays].map(Event::Prepared));
     assert!(prepared.contains(&Action::HoldRunsc) && !prepared.contains(&Action::StartRunsc));
     assert!(!sandbox.life.can_be_taken());
