@@ -15,6 +15,7 @@ mod image;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio as Std};
 
 use common::{PATIENCE, Scratch, children_of, command_line, eventually, output, runtime, script};
@@ -197,6 +198,7 @@ fn sandboxes_with_volumes_have_no_spares_and_creations_that_lack_something_end_t
         assert_eq!((hits(&runtime), runtime.spare_stats().discarded), (0, 1));
         runtime.pretend_low_memory(false);
         let scratch = Scratch::new("spare-volumes");
+        fs::set_permissions(&scratch.0, fs::Permissions::from_mode(0o700)).unwrap();
         let volumes = RuntimeConfig::new().volume_directory(scratch.path("volumes"));
         let runtime = Runtime::new(&volumes).unwrap();
         runtime.set_spares(1).unwrap();
