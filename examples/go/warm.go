@@ -76,7 +76,7 @@ func MaxStarts() (int, error) {
 }
 
 // SetSpares keeps so many spares, up to 16; none by default. A spare is a sandbox that has started as far as gVisor's own
-// program, for sandboxes like the last two that were created, if those were alike. It costs a few MB and saves a part of a
+// program, for sandboxes like the last two that were created, if those were alike. It costs about 3 MB and saves a part of a
 // start.
 func SetSpares(count int) error {
 	if count < 0 || count > 16 {

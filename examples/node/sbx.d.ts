@@ -719,7 +719,7 @@ export function maxStarts(): number;
 
 /**
  * Keeps so many spares, up to 16; none by default. A spare is a sandbox that has started as far as gVisor's own program, for
- * sandboxes like the last two that were created, if those were alike. It costs a few MB and saves a part of a start.
+ * sandboxes like the last two that were created, if those were alike. It costs about 3 MB and saves a part of a start.
  */
 export function setSpares(count: number): void;
 

@@ -74,7 +74,7 @@ def max_starts() -> int:
 
 def set_spares(count: int) -> None:
     """Keeps `count` spares, up to 16; none by default. A spare is a sandbox that has started as far as gVisor's own program,
-    for sandboxes like the last two that were created, if those were alike. It costs a few MB and saves a part of a start."""
+    for sandboxes like the last two that were created, if those were alike. It costs about 3 MB and saves a part of a start."""
     call("runtime_set_spares", None, whole("count", count, 0, 16))
 
 
