@@ -369,10 +369,13 @@ fn ranges() -> Policy {
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_sandbox_that_takes_a_member_has_every_control_that_one_without_a_pool_has() {
-    let (cold, warm) = (runtime(), runtime());
+    let (cold, warm, spare) = (runtime(), runtime(), runtime());
     let mut neighbour = with_port(PortKind::Unencrypted);
     neighbour.set_name("neighbour").unwrap().set_timeout(Duration::from_secs(3600)).unwrap();
-    let neighbours = [&cold, &warm].map(|runtime| runtime.create(&neighbour).unwrap());
+    spare.set_spares(1).unwrap();
+    let neighbours = [&cold, &warm, &spare].map(|runtime| runtime.create(&neighbour).unwrap());
+    // The second in a row that is alike.
+    run(&spare, &script("true"));
     for neighbour in &neighbours {
         neighbour.wait_ready(PATIENCE).unwrap();
     }
@@ -391,6 +394,12 @@ fn a_sandbox_that_takes_a_member_has_every_control_that_one_without_a_pool_has()
         let after = warm.warm_stats(None);
         assert_eq!(after.hits - before.hits, u64::from(name != "bad"), "{name}: {after:?}");
         assert_eq!((after.failures, after.last_miss), (0, None), "{name}");
+        eventually("a spare", || spare.spare_stats().ready == 1);
+        let before = spare.spare_stats();
+        assert_eq!(look(&spare, &config), expected, "{name}, with a spare");
+        let after = spare.spare_stats();
+        assert_eq!(after.hits - before.hits, u64::from(name != "bad"), "{name}: {after:?}");
+        assert_eq!(after.failures, 0, "{name}: {after:?}");
     }
 }
 

@@ -1312,6 +1312,12 @@ inline int max_starts(const sbx_runtime *runtime = nullptr) {
     return detail::call(sbx_runtime_max_starts, runtime);
 }
 
+// How many spares there are, sandboxes that are started in part, for those like the last two; sbx_runtime_set_spares says more.
+inline void set_spares(std::uint32_t count, sbx_runtime *runtime = nullptr) {
+    detail::call(sbx_runtime_set_spares, runtime, count);
+}
+inline int spares(const sbx_runtime *runtime = nullptr) { return detail::call(sbx_runtime_spares, runtime); }
+
 // The sandboxes that have not ended.
 inline std::vector<listed> sandboxes() { return detail::list(nullptr); }
 inline std::vector<listed> sandboxes(const runtime &runtime) { return detail::list(runtime.get()); }

@@ -721,6 +721,25 @@ func TestOnlySoManySandboxesStartAtOnce(t *testing.T) {
 	}
 }
 
+func TestSpares(t *testing.T) {
+	must(t, SetSpares(2))
+	defer SetSpares(0)
+	if count, err := Spares(); count != 2 || err != nil {
+		t.Error(count, err)
+	}
+	for code := range 3 {
+		sandbox := create(t, script("exit "+strconv.Itoa(code)))
+		if exit, err := sandbox.Wait(patience(t)); err != nil || exit.Code != code {
+			t.Error(exit, err, code)
+		}
+	}
+	for _, count := range []int{-1, 17} {
+		if err := SetSpares(count); !errors.Is(err, ErrInvalid) {
+			t.Error(count, err)
+		}
+	}
+}
+
 func TestLimitsAndStatistics(t *testing.T) {
 	sandbox := create(t, &Config{
 		Command: []string{"sleep", "100"}, MaxProcesses: 50, MaxOpenFiles: 64, Disk: 1 << 20, IdleTimeout: time.Hour,

@@ -11,4 +11,4 @@ export { checkPolicy } from "./policy.js";
 export { Process } from "./program.js";
 export { Sandbox } from "./sandbox.js";
 export { createVolume, findVolume, listVolumes, removeVolume } from "./volume.js";
-export { keepWarm, maxStarts, setMaxStarts, warmStats } from "./warm.js";
+export { keepWarm, maxStarts, setMaxStarts, setSpares, spares, warmStats } from "./warm.js";

@@ -30,3 +30,7 @@ export function warmStats(options) {
 export const setMaxStarts = (count) => void call("runtime_set_max_starts", 0, whole(count, "count", 0, 256));
 
 export const maxStarts = () => call("runtime_max_starts", 0);
+
+export const setSpares = (count) => void call("runtime_set_spares", 0, whole(count, "count", 0, 16));
+
+export const spares = () => call("runtime_spares", 0);

@@ -138,7 +138,7 @@ impl Sandbox {
             name,
         ];
         let arguments = arguments.iter().map(|argument| argument.as_bytes().to_vec()).collect();
-        keeper.ask(&Request::Run { arguments }, vec![theirs]).unwrap();
+        keeper.ask(&Request::Run { arguments, hold: false }, vec![theirs]).unwrap();
         assert_eq!(next(&mut keeper).0, Reply::Running);
         let mut sandbox = Self { keeper, init: Channel::new(ours) };
         let hello = sandbox.reply();

@@ -5,8 +5,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::warm::Pool;
-use crate::config::Config;
+use super::warm::{Next, Pool};
 use crate::reactor::{Key, Kind, Reactor, Slab, TimerId};
 use crate::sandbox::{Stage, memory_is_low};
 
@@ -81,9 +80,9 @@ impl PoolMaintenance {
         self.pool().is_on() && (self.memory_is_low)()
     }
 
-    /// The configuration of the member to make next, if one is to be made now. None is while a sandbox of the host's is being
+    /// The member to make next, if one is to be made now. None is while a sandbox of the host's is being
     /// created, or [planned](super::planning).
-    pub(super) fn next(&mut self, now: Instant, is_planning: bool) -> Option<Config> {
+    pub(super) fn next(&mut self, now: Instant, is_planning: bool) -> Option<Next> {
         if is_planning || !self.starting.is_empty() {
             self.quiet = now;
         }

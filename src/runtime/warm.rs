@@ -1,7 +1,9 @@
 //! The warm pool, as decisions: how many members each template has, which sandbox takes one, when another is made.
 //!
 //! A member is a sandbox that has started up to its init, with rules that allow nothing, and that nothing of a caller's was
-//! ever in. The control thread makes members, one at a time and only while no sandbox of the host's is being created. A
+//! ever in. A spare is a member that has started less far, up to a runsc that has not read its bundle: it costs little, and
+//! saves a part of the time. Its template isn't set by the host, but is what the last creations had in common.
+//! The control thread makes members, one at a time and only while no sandbox of the host's is being created. A
 //! creation takes one if its fixed settings are a template's ([`StartKey`]) and if what the host has is what the member was
 //! made from ([`crate::sandbox::Stamp`]); else it goes the ordinary way.
 //!
@@ -24,8 +26,11 @@ const AGE_SLACK: Duration = Duration::from_secs(60);
 /// A template that no creation has matched for this long keeps [`IDLE_MEMBERS`], until the next one does.
 const IDLE_AFTER: Duration = Duration::from_secs(600);
 const IDLE_MEMBERS: usize = 1;
-/// How long there was no creation before a member is made.
+/// A spare's template that no creation has matched for this long is forgotten.
+const SPARE_IDLE_AFTER: Duration = Duration::from_secs(30);
+/// How long there was no creation before a member is made, and before a spare is, which takes less.
 const QUIET: Duration = Duration::from_millis(20);
+const SPARE_QUIET: Duration = Duration::from_millis(2);
 /// How long no member is made after some were ended for what they hold.
 const PRESSURE_PAUSE: Duration = Duration::from_secs(10);
 /// The pause after a member could not be made, or has died. It doubles with each that follows.
@@ -107,6 +112,8 @@ pub(super) enum Miss {
 #[derive(Debug)]
 struct Template {
     key: StartKey,
+    /// Its members are spares.
+    is_spare: bool,
     config: Config,
     /// What the host asked for, and how often each thing has happened. `ready` and `filling` are empty here.
     stats: WarmStats,
@@ -129,11 +136,39 @@ impl Template {
         self.ready.iter().filter(|member| !member.is_claimed)
     }
 
+    /// Without members so far.
+    fn new(now: Instant, key: StartKey, config: Config, is_spare: bool) -> Self {
+        Self {
+            key,
+            is_spare,
+            config,
+            stats: WarmStats::default(),
+            ready: VecDeque::new(),
+            expected: Vec::new(),
+            used: now,
+            failures: 0,
+            not_before: None,
+            last_change: 0,
+        }
+    }
+
+    /// How long after the last creation that matched it it is idle, how many members it then has, and how long there was no
+    /// creation before one is made.
+    fn times(&self) -> (Duration, usize, Duration) {
+        if self.is_spare { (SPARE_IDLE_AFTER, 0, SPARE_QUIET) } else { (IDLE_AFTER, IDLE_MEMBERS, QUIET) }
+    }
+
     /// How many members it is to have now.
     fn target(&self, now: Instant) -> usize {
         let wanted = usize::try_from(self.stats.wanted).unwrap_or(usize::MAX);
-        let is_idle = now.saturating_duration_since(self.used) >= IDLE_AFTER;
-        if is_idle { wanted.min(IDLE_MEMBERS) } else { wanted }
+        let (idle_after, idle_members, _) = self.times();
+        let is_idle = now.saturating_duration_since(self.used) >= idle_after;
+        if is_idle { wanted.min(idle_members) } else { wanted }
+    }
+
+    /// Whether the member that is being made is one of its.
+    fn fills(&self, filling: &Filling) -> bool {
+        self.key == filling.key && self.is_spare == filling.is_spare
     }
 
     fn fail(&mut self, now: Instant, error: &str) {
@@ -159,6 +194,14 @@ struct Member {
 struct Filling {
     number: u64,
     key: StartKey,
+    is_spare: bool,
+}
+
+/// A member that is to be made.
+#[derive(Clone, Debug)]
+pub(super) struct Next {
+    pub(super) config: Config,
+    pub(super) is_spare: bool,
 }
 
 /// The pool of one runtime.
@@ -171,6 +214,10 @@ pub(super) struct Pool {
     /// No member is made before.
     paused_until: Option<Instant>,
     changes: u64,
+    /// How many spares there are to be.
+    spares: u32,
+    /// What the last creation was started with, if that isn't what the spares are.
+    last: Option<StartKey>,
 }
 
 impl Pool {
@@ -178,7 +225,7 @@ impl Pool {
     pub(super) fn set(&mut self, now: Instant, template: &Config, count: u32) -> Result<()> {
         let config = template.of_member(MAX_AGE.saturating_add(AGE_SLACK))?;
         let key = StartKey::of(&config);
-        let others = self.templates.iter().filter(|one| one.key != key);
+        let others = self.templates.iter().filter(|one| !one.is_spare && one.key != key);
         let members = others.clone().map(|one| u64::from(one.stats.wanted)).sum::<u64>() + u64::from(count);
         if members > MAX_MEMBERS as u64 {
             let text = format!(
@@ -191,40 +238,91 @@ impl Pool {
                 format!("warm pool: a runtime has at most {MAX_TEMPLATES} templates; set others to 0 first");
             return Err(Error::new(Code::Limit, text));
         }
-        match self.templates.iter_mut().find(|one| one.key == key) {
+        // Spares for the same are of no use any more.
+        for spares in self.templates.iter_mut().filter(|one| one.is_spare && one.key == key && count > 0) {
+            spares.stats.wanted = 0;
+        }
+        match self.templates.iter_mut().find(|one| !one.is_spare && one.key == key) {
             Some(known) => {
                 (known.stats.wanted, known.used, known.config) = (count, now, config);
                 (known.failures, known.not_before) = (0, None);
             }
             None if count == 0 => {}
             None => {
-                let stats = WarmStats { wanted: count, ..WarmStats::default() };
-                let (ready, expected, not_before) = (VecDeque::new(), Vec::new(), None);
-                self.templates.push(Template {
-                    key,
-                    config,
-                    stats,
-                    ready,
-                    expected,
-                    used: now,
-                    failures: 0,
-                    not_before,
-                    last_change: 0,
-                });
+                let mut template = Template::new(now, key, config, false);
+                template.stats.wanted = count;
+                self.templates.push(template);
             }
         }
         Ok(())
     }
 
+    /// Sets how many spares there are.
+    pub(super) fn set_spares(&mut self, count: u32) {
+        self.spares = count;
+        self.last = None;
+        for template in self.templates.iter_mut().filter(|one| one.is_spare && one.stats.wanted > 0) {
+            template.stats.wanted = count;
+        }
+    }
+
+    /// How many spares there are to be.
+    pub(super) fn spares(&self) -> u32 {
+        self.spares
+    }
+
+    /// A creation begins that takes no member but a spare. Two in a row that are alike are what the spares are for: one
+    /// sandbox alone is not worth any, and those that differ from each other are none.
+    pub(super) fn created(&mut self, now: Instant, config: &Config) {
+        if self.spares == 0 {
+            return;
+        }
+        let key = StartKey::of(config);
+        let current = self.templates.iter_mut().find(|one| one.is_spare && one.stats.wanted > 0);
+        if let Some(current) = current.filter(|one| one.key == key) {
+            current.used = now;
+            self.last = None;
+            return;
+        }
+        if self.last.as_ref() != Some(&key) {
+            self.last = Some(key);
+            return;
+        }
+        self.last = None;
+        let is_warm = self.templates.iter().any(|one| !one.is_spare && one.key == key);
+        let config = config.of_member(MAX_AGE.saturating_add(AGE_SLACK));
+        let Some(config) = config.ok().filter(|_| !is_warm) else { return };
+        for template in self.templates.iter_mut().filter(|one| one.is_spare) {
+            template.stats.wanted = 0;
+        }
+        match self.templates.iter_mut().find(|one| one.is_spare && one.key == key) {
+            Some(known) => (known.stats.wanted, known.used, known.config) = (self.spares, now, config),
+            None => {
+                let mut template = Template::new(now, key, config, true);
+                template.stats.wanted = self.spares;
+                self.templates.push(template);
+            }
+        }
+    }
+
     /// What the pool has and has done; with a template, that one alone.
     pub(super) fn stats(&self, template: Option<&Config>) -> WarmStats {
         let key = template.map(StartKey::of);
-        let mut chosen: Vec<&Template> =
-            self.templates.iter().filter(|one| key.as_ref().is_none_or(|key| one.key == *key)).collect();
+        self.sum(|one| !one.is_spare && key.as_ref().is_none_or(|key| one.key == *key))
+    }
+
+    /// The same of the spares.
+    #[cfg(any(test, feature = "test-hooks"))]
+    pub(super) fn spare_stats(&self) -> WarmStats {
+        self.sum(|one| one.is_spare)
+    }
+
+    fn sum(&self, is_chosen: impl Fn(&&Template) -> bool) -> WarmStats {
+        let mut chosen: Vec<&Template> = self.templates.iter().filter(is_chosen).collect();
         chosen.sort_by_key(|one| one.last_change);
         let mut sum = WarmStats::default();
         for one in chosen {
-            let filling = self.filling.as_ref().is_some_and(|filling| filling.key == one.key);
+            let filling = self.filling.as_ref().is_some_and(|filling| one.fills(filling));
             sum.add(&WarmStats {
                 ready: u32::try_from(one.free().count()).unwrap_or(u32::MAX),
                 filling: u32::from(filling),
@@ -236,13 +334,14 @@ impl Pool {
 
     /// The runtime ends: no member is made or found any more.
     pub(super) fn clear(&mut self) {
+        self.spares = 0;
         self.templates.clear();
         self.filling = None;
     }
 
     /// Whether a creation may find a member, or members are to be made.
     pub(super) fn is_on(&self) -> bool {
-        !self.templates.is_empty()
+        !self.templates.is_empty() || self.spares > 0
     }
 
     /// Whether nothing is left to do.
@@ -253,6 +352,11 @@ impl Pool {
     /// Whether the sandbox of that number is a member that is being made.
     pub(super) fn is_filling(&self, number: u64) -> bool {
         self.filling.as_ref().is_some_and(|filling| filling.number == number)
+    }
+
+    /// Whether that is a spare.
+    pub(super) fn is_filling_spare(&self, number: u64) -> bool {
+        self.filling.as_ref().is_some_and(|filling| filling.number == number && filling.is_spare)
     }
 
     /// The member that is being made.
@@ -272,7 +376,7 @@ impl Pool {
             return None;
         }
         let key = StartKey::of(config);
-        let template = self.templates.iter_mut().find(|one| one.key == key)?;
+        let template = self.templates.iter_mut().find(|one| !one.is_spare && one.key == key)?;
         template.expected.retain(is_planned);
         let member = template.free().nth(template.expected.len())?.number;
         template.expected.push(number);
@@ -285,9 +389,14 @@ impl Pool {
             return Found::Nothing;
         }
         let key = StartKey::of(config);
-        let Some(template) = self.templates.iter_mut().find(|one| one.key == key) else { return Found::Miss };
-        template.used = now;
-        let members: Vec<u64> = template.free().map(|member| member.number).collect();
+        let mut members = Vec::new();
+        let mut templates: Vec<&mut Template> =
+            self.templates.iter_mut().filter(|one| one.key == key).collect();
+        templates.sort_by_key(|one| one.is_spare);
+        for template in templates {
+            template.used = now;
+            members.extend(template.free().map(|member| member.number));
+        }
         if members.is_empty() { Found::Miss } else { Found::Members(members) }
     }
 
@@ -323,7 +432,8 @@ impl Pool {
     /// A creation goes the ordinary way; `miss` is why if it fits a template.
     pub(super) fn missed(&mut self, config: &Config, miss: Miss) {
         let key = StartKey::of(config);
-        let differences = self.templates.iter().map(|one| one.key.differences(&key)).enumerate();
+        let set = self.templates.iter().enumerate().filter(|(_, one)| !one.is_spare);
+        let differences = set.map(|(index, one)| (index, one.key.differences(&key)));
         let Some((index, differences)) = differences.min_by_key(|(_, differences)| differences.len()) else {
             return;
         };
@@ -362,8 +472,9 @@ impl Pool {
     /// there is none. No other is made for a while.
     pub(super) fn evict(&mut self, now: Instant) -> Option<u64> {
         self.paused_until = now.checked_add(PRESSURE_PAUSE);
-        let oldest =
-            self.templates.iter().filter(|one| one.free().next().is_some()).min_by_key(|one| one.used);
+        let oldest = self.templates.iter().filter(|one| one.free().next().is_some());
+        // A spare saves least.
+        let oldest = oldest.min_by_key(|one| (!one.is_spare, one.used));
         let number = oldest.and_then(|one| one.free().next()).map(|member| member.number);
         if let Some(number) = number {
             self.discard(number);
@@ -398,40 +509,45 @@ impl Pool {
             self.discard(number);
             return Some(number);
         }
-        self.templates.retain(|one| one.stats.wanted > 0 || !one.ready.is_empty());
+        let is_kept = |one: &Template| if one.is_spare { one.target(now) > 0 } else { one.stats.wanted > 0 };
+        self.templates.retain(|one| is_kept(one) || !one.ready.is_empty());
         let templates = &self.templates;
         let unwanted = self.filling.take_if(|filling| {
-            let template = templates.iter().find(|one| one.key == filling.key);
+            let template = templates.iter().find(|one| one.fills(filling));
             template.is_none_or(|one| one.ready.len() >= one.target(now))
         })?;
         self.ending.insert(unwanted.number);
         Some(unwanted.number)
     }
 
-    /// The configuration of the member to make next, if one is to be made now: of the template that lacks most. `quiet` is
-    /// since when there was no creation.
-    pub(super) fn next(&self, now: Instant, quiet: Instant) -> Option<Config> {
-        let is_early = self.filling.is_some() || self.resumes(quiet).is_some_and(|at| at > now);
-        if is_early {
+    /// The member to make next, if one is to be made now: of the template that lacks most. `quiet` is since when there was no
+    /// creation.
+    pub(super) fn next(&self, now: Instant, quiet: Instant) -> Option<Next> {
+        if self.filling.is_some() {
             return None;
         }
-        let lacking = self.templates.iter().filter(|one| one.not_before.is_none_or(|at| at <= now));
+        let lacking = self.templates.iter().filter(|one| self.resumes(one, quiet).is_none_or(|at| at <= now));
         let lacking = lacking.map(|one| (one.target(now).saturating_sub(one.ready.len()), one));
         let (_, template) = lacking.filter(|(count, _)| *count > 0).max_by_key(|(count, _)| *count)?;
-        Some(template.config.clone())
+        Some(Next { config: template.config.clone(), is_spare: template.is_spare })
     }
 
-    fn resumes(&self, quiet: Instant) -> Option<Instant> {
-        self.paused_until.max(quiet.checked_add(QUIET))
+    /// When a member of this template may be made.
+    fn resumes(&self, template: &Template, quiet: Instant) -> Option<Instant> {
+        let (_, _, pause) = template.times();
+        self.paused_until.max(quiet.checked_add(pause)).max(template.not_before)
     }
 
     /// When there may be something to do next, if nothing happens before.
     pub(super) fn next_look(&self, now: Instant, quiet: Instant) -> Option<Instant> {
         let looks = self.templates.iter().filter_map(|one| {
             let lacks = one.ready.len() < one.target(now) && self.filling.is_none();
-            let may = one.not_before.max(self.resumes(quiet)).filter(|_| lacks);
-            let idle =
-                one.used.checked_add(IDLE_AFTER).filter(|at| *at > now && one.ready.len() > IDLE_MEMBERS);
+            let may = self.resumes(one, quiet).filter(|_| lacks);
+            let (idle_after, idle_members, _) = one.times();
+            let idle = one
+                .used
+                .checked_add(idle_after)
+                .filter(|at| *at > now && (one.is_spare || one.ready.len() > idle_members));
             let old = one.free().next().and_then(|oldest| oldest.since.checked_add(MAX_AGE));
             may.into_iter().chain(idle).chain(old).min()
         });
@@ -439,14 +555,14 @@ impl Pool {
     }
 
     /// The member of that number is being made.
-    pub(super) fn began(&mut self, number: u64, config: &Config) {
-        self.filling = Some(Filling { number, key: StartKey::of(config) });
+    pub(super) fn began(&mut self, number: u64, next: &Next) {
+        self.filling = Some(Filling { number, key: StartKey::of(&next.config), is_spare: next.is_spare });
     }
 
     /// A creation can take it.
     pub(super) fn ready(&mut self, now: Instant, number: u64) {
         let Some(filling) = self.filling.take_if(|filling| filling.number == number) else { return };
-        if let Some(template) = self.templates.iter_mut().find(|one| one.key == filling.key) {
+        if let Some(template) = self.templates.iter_mut().find(|one| one.fills(&filling)) {
             template.ready.push_back(Member { number, since: now, is_claimed: false });
         }
     }
@@ -458,9 +574,9 @@ impl Pool {
         }
         self.changes += 1;
         let change = self.changes;
-        let key = self.filling.take_if(|filling| filling.number == number).map(|filling| filling.key);
-        let template = match key {
-            Some(key) => self.templates.iter_mut().find(|one| one.key == key),
+        let filling = self.filling.take_if(|filling| filling.number == number);
+        let template = match filling {
+            Some(filling) => self.templates.iter_mut().find(|one| one.fills(&filling)),
             None => self.template_of(number),
         };
         if let Some(template) = template {

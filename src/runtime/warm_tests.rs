@@ -8,12 +8,17 @@ fn template(mtu: u32) -> Config {
     config
 }
 
+/// A member of that template that is to be made.
+fn member(config: &Config) -> Next {
+    Next { config: config.clone(), is_spare: false }
+}
+
 /// A pool with members of a template that are ready.
 fn pool(start: Instant, config: &Config, wanted: u32, ready: u64) -> Pool {
     let mut pool = Pool::default();
     pool.set(start, config, wanted).unwrap();
     for number in 1..=ready {
-        pool.began(number, &pool.templates[0].config.clone());
+        pool.began(number, &member(config));
         pool.ready(start, number);
     }
     pool
@@ -27,7 +32,7 @@ fn members_are_made_one_at_a_time_while_no_sandbox_is_created() {
     assert_eq!(pool.next_look(start, start), Some(start + QUIET));
     let now = start + QUIET;
     let first = pool.next(now, start).unwrap();
-    assert_eq!(StartKey::of(&first), StartKey::of(&config));
+    assert_eq!(StartKey::of(&first.config), StartKey::of(&config));
     pool.began(1, &first);
     assert!(pool.next(now, start).is_none() && pool.next_look(now, start).is_none(), "one is being made");
     assert_eq!((pool.stats(None).ready, pool.stats(None).filling), (0, 1));
@@ -172,7 +177,7 @@ fn under_pressure_members_are_ended_and_none_is_made_for_a_while() {
     let mut pool = pool(start, &config, 2, 1);
     pool.set(start + QUIET, &template(1300), 1).unwrap();
     let later = template(1300);
-    pool.began(7, &later);
+    pool.began(7, &member(&later));
     let now = start + QUIET;
     assert_eq!([pool.evict(now), pool.evict(now), pool.evict(now)], [Some(1), Some(7), None]);
     assert!(pool.next(now, start).is_none());
@@ -184,7 +189,7 @@ fn under_pressure_members_are_ended_and_none_is_made_for_a_while() {
 fn without_members_to_have_nothing_is_left() {
     let (start, config) = (Instant::now(), template(1400));
     let mut pool = pool(start, &config, 2, 1);
-    pool.began(2, &config);
+    pool.began(2, &member(&config));
     assert!(!pool.is_idle());
     pool.set(start, &config, 0).unwrap();
     assert_eq!([pool.surplus(start), pool.surplus(start)], [Some(1), Some(2)]);
@@ -209,4 +214,94 @@ fn templates_and_members_are_bounded() {
     blocked.add_port(80, crate::config::PortKind::Encrypted).unwrap();
     pool.set(now, &blocked, 9).unwrap();
     assert_eq!(pool.stats(None).wanted, 15 * 16 + 9, "ports are applied late: it is the same template");
+}
+
+/// A pool that has one spare of that configuration.
+fn spare(start: Instant, config: &Config) -> Pool {
+    let mut pool = Pool::default();
+    pool.set_spares(1);
+    (0..2).for_each(|_| pool.created(start, config));
+    let next = pool.next(start + SPARE_QUIET, start).unwrap();
+    assert!(next.is_spare && StartKey::of(&next.config) == StartKey::of(config));
+    pool.began(1, &next);
+    assert!(pool.is_filling_spare(1) && pool.is_filling(1));
+    pool.ready(start, 1);
+    pool
+}
+
+#[test]
+fn spares_are_for_what_two_creations_in_a_row_had_in_common() {
+    let (start, config, other) = (Instant::now(), template(1400), template(1300));
+    let mut pool = Pool::default();
+    (0..3).for_each(|_| pool.created(start, &config));
+    assert!(pool.is_idle() && !pool.is_on(), "none is wanted");
+    pool.set_spares(1);
+    assert!(pool.is_on() && pool.is_idle() && pool.spares() == 1);
+    for config in [&config, &other, &config, &other] {
+        pool.created(start, config);
+        assert!(pool.next(start + QUIET, start).is_none(), "they differ");
+    }
+    pool.created(start, &other);
+    assert_eq!(pool.next(start + SPARE_QUIET, start).unwrap().config.mtu(), 1300);
+    // A sandbox in between changes nothing; two do.
+    pool.created(start, &config);
+    pool.created(start, &other);
+    pool.created(start, &config);
+    assert_eq!(pool.next(start + SPARE_QUIET, start).unwrap().config.mtu(), 1300);
+    pool.created(start, &config);
+    assert_eq!(pool.next(start + SPARE_QUIET, start).unwrap().config.mtu(), 1400);
+    let mut volumes = Config::new();
+    volumes.mount_volume(&crate::config::VolumeMount::new("cache"), "/cache").unwrap();
+    (0..2).for_each(|_| pool.created(start, &volumes));
+    assert_eq!(pool.surplus(start), None);
+    assert_eq!(pool.templates.len(), 1, "what is not wanted any more is forgotten");
+}
+
+#[test]
+fn a_spare_is_found_and_is_in_nobodys_statistics() {
+    let (start, config) = (Instant::now(), template(1400));
+    let mut pool = spare(start, &config);
+    assert_eq!(pool.find(start, &template(1300)), Found::Miss);
+    assert_eq!(pool.find(start, &config), Found::Members(vec![1]));
+    assert_eq!(pool.expect(9, &config, |_| true), None, "it takes its turn");
+    pool.missed(&config, Miss::Empty);
+    pool.take(1);
+    assert_eq!(pool.stats(None), WarmStats::default());
+    assert_eq!(pool.spare_stats(), WarmStats { wanted: 1, hits: 1, ..WarmStats::default() });
+    assert!(pool.next(start + SPARE_QUIET, start).is_some(), "another takes its place");
+}
+
+#[test]
+fn spares_end_when_they_are_not_used_any_more() {
+    let (start, config) = (Instant::now(), template(1400));
+    let mut pool = spare(start, &config);
+    let idle = start + SPARE_IDLE_AFTER;
+    assert_eq!(pool.next_look(start, start), Some(idle));
+    assert_eq!(pool.surplus(idle - QUIET), None);
+    assert_eq!(pool.surplus(idle), Some(1));
+    assert!(pool.surplus(idle).is_none() && pool.next(idle, start).is_none());
+    assert!(pool.forget_ended(|_| false) && pool.is_idle() && pool.is_on());
+    let mut pool = spare(start, &config);
+    pool.set_spares(0);
+    assert_eq!((pool.surplus(start), pool.surplus(start)), (Some(1), None));
+    assert!(pool.forget_ended(|_| false) && pool.is_idle() && !pool.is_on());
+}
+
+#[test]
+fn a_template_that_is_set_takes_the_place_of_its_spares() {
+    let (start, config) = (Instant::now(), template(1400));
+    let mut pool = spare(start, &config);
+    pool.set(start, &config, 1).unwrap();
+    assert_eq!(pool.surplus(start), Some(1));
+    pool.began(2, &pool.next(start + QUIET, start).unwrap());
+    assert!(pool.is_filling(2) && !pool.is_filling_spare(2));
+    pool.ready(start, 2);
+    (0..2).for_each(|_| pool.created(start, &config));
+    assert!(pool.surplus(start).is_none() && pool.next(start + QUIET, start).is_none());
+    assert_eq!(pool.find(start, &config), Found::Members(vec![2]));
+    // Under pressure spares go first.
+    (0..2).for_each(|_| pool.created(start, &template(1300)));
+    pool.began(3, &pool.next(start + QUIET, start).unwrap());
+    pool.ready(start, 3);
+    assert_eq!([pool.evict(start), pool.evict(start)], [Some(3), Some(2)]);
 }

@@ -3,6 +3,8 @@
 //! A member stands for the sandbox that would be started now only if keeper and runsc would get the same as it got: the
 //! root file system, the mounts, the bundle, the command line, the images, runsc itself. A bind mount is of a file as it was
 //! when the member was made, so that another file of that name (a certificate bundle that was renewed) makes a difference.
+//! And a keeper is what the host's process was when it was started: a process that has given up rights since then, or has
+//! other limits or another control group, gets one that is as it is now.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -37,6 +39,8 @@ pub(crate) struct Stamp {
     files: Vec<Option<(u64, u64)>>,
     /// The mounts at and below what is bound, as mountinfo has them. `None` if they can't be read.
     mounts: Option<Vec<Vec<u8>>>,
+    /// What a process that is started now inherits. `None` if it can't be read.
+    inherited: Option<Vec<u8>>,
     ipv6: bool,
     host: Arc<HostResources>,
     /// Whether the host had little memory left.
@@ -72,6 +76,7 @@ impl Stamp {
         Self {
             files: bound.chain(images).collect(),
             mounts,
+            inherited: inherited(),
             arguments: arguments
                 .iter()
                 .filter(|each| each.as_slice() != id.as_str().as_bytes())
@@ -98,6 +103,10 @@ impl Stamp {
                     == (&theirs.runsc, theirs.runsc_identity, theirs.beside),
             ),
             ("the command line", self.arguments == other.arguments),
+            (
+                "the host's own process: its user, rights, limits or control group",
+                self.inherited.is_some() && self.inherited == other.inherited,
+            ),
             ("the host's route to IPv6", self.ipv6 == other.ipv6),
             ("the bundle", self.bundle.is_some() && self.bundle == other.bundle),
             ("the root file system or a mount", ours == theirs && files && mounts),
@@ -113,6 +122,40 @@ fn mounts_below(text: &[u8], paths: &[&[u8]]) -> Vec<Vec<u8>> {
         paths.iter().any(|path| point.starts_with(OsStr::from_bytes(path)))
     };
     text.split(|byte| *byte == b'\n').filter(is_below).map(<[u8]>::to_vec).collect()
+}
+
+/// The lines of a thread's status (proc_pid_status(5)) that a process which it starts inherits, as far as they matter to one.
+const INHERITED: &[&str] = &[
+    "Uid",
+    "Gid",
+    "Groups",
+    "CapInh",
+    "CapPrm",
+    "CapEff",
+    "CapBnd",
+    "CapAmb",
+    "NoNewPrivs",
+    "Seccomp",
+    "Seccomp_filters",
+    "Cpus_allowed",
+    "Mems_allowed",
+];
+
+/// What a process that this thread starts inherits: its user and rights, its limits, its control groups, its root
+/// directory, how likely it is to be killed for want of memory.
+fn inherited() -> Option<Vec<u8>> {
+    let read = |file: &str| fs::read(format!("/proc/thread-self/{file}")).ok();
+    let status = String::from_utf8(read("status")?).ok()?;
+    let is_inherited = |line: &&str| line.split_once(':').is_some_and(|(name, _)| INHERITED.contains(&name));
+    let mut all: Vec<u8> =
+        status.lines().filter(is_inherited).flat_map(|line| [line, "\n"]).collect::<String>().into();
+    for file in ["limits", "cgroup", "oom_score_adj"] {
+        // A kernel may have no control groups.
+        all.extend(read(file).unwrap_or_default());
+    }
+    let root = fs::metadata("/").ok()?;
+    all.extend(format!("{} {}", root.dev(), root.ino()).into_bytes());
+    Some(all)
 }
 
 /// Whether memory is low whatever the host says.
@@ -154,6 +197,23 @@ mod tests {
     fn the_hosts_memory_is_read() {
         let bytes = available_memory().unwrap();
         assert!((1 << 24..1 << 50).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn what_a_process_inherits_is_seen_to_change() {
+        let before = inherited().unwrap();
+        assert_eq!(before, inherited().unwrap());
+        let text = String::from_utf8(before.clone()).unwrap();
+        for name in ["Uid:", "CapEff:", "NoNewPrivs:", "Max open files", "Max processes"] {
+            assert!(text.contains(name), "{name}: {text}");
+        }
+        // In a thread of its own, which then has no more rights than before.
+        let after = std::thread::spawn(|| {
+            nix::sys::prctl::set_no_new_privs().unwrap();
+            inherited().unwrap()
+        });
+        assert_ne!(after.join().unwrap(), before);
+        assert_eq!(inherited().unwrap(), before);
     }
 
     #[test]

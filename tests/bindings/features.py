@@ -82,6 +82,8 @@ sandboxes that are kept warm: runtime_keep_warm runtime_warm_stats
     keep_warm KeepWarm keepWarm keep_warm
 how many sandboxes start at once: runtime_set_max_starts runtime_max_starts
     set_max_starts SetMaxStarts setMaxStarts set_max_starts
+spares, sandboxes that are started in part: runtime_set_spares runtime_spares
+    set_spares SetSpares setSpares set_spares
 events: queue_next
     queue Events events denials
 the doctor: runtime_check|runtime_check_begin report_finding report_json

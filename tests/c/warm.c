@@ -30,6 +30,12 @@ int main(void) {
     CHECK(sbx_runtime_set_max_starts(NULL, 257, &error) == SBX_EINVALID && strstr(error.message, "257") != NULL);
     CHECK(sbx_runtime_set_max_starts(NULL, 256, NULL) == 0 && sbx_runtime_max_starts(NULL, &error) == 256);
     CHECK(sbx_runtime_set_max_starts(NULL, 0, &error) == 0 && sbx_runtime_max_starts(NULL, NULL) == by_default);
+    CHECK(sbx_runtime_spares(NULL, &error) == 0);
+    CHECK(sbx_runtime_set_spares((sbx_runtime *)config, 1, &error) == SBX_EHANDLE);
+    CHECK(sbx_runtime_spares((sbx_runtime *)config, &error) == SBX_EHANDLE);
+    CHECK(sbx_runtime_set_spares(NULL, 17, &error) == SBX_EINVALID && strstr(error.message, "17") != NULL);
+    CHECK(sbx_runtime_set_spares(NULL, 16, NULL) == 0 && sbx_runtime_spares(NULL, &error) == 16);
+    CHECK(sbx_runtime_set_spares(NULL, 0, &error) == 0 && sbx_runtime_spares(NULL, NULL) == 0);
     sbx_config_free(config);
     sbx_config_free(bad);
     return 0;

@@ -33,6 +33,8 @@ from .warm import (
     keep_warm as keep_warm,
     max_starts as max_starts,
     set_max_starts as set_max_starts,
+    set_spares as set_spares,
+    spares as spares,
     warm_stats as warm_stats,
 )
 

@@ -184,6 +184,8 @@ FUNCTIONS = {
     "sandbox_stats": "h&e",
     "sandbox_stats_begin": "hhQ&e",
     "runtime_keep_warm": "hhue",
+    "runtime_set_spares": "hue",
+    "runtime_spares": "he",
     "runtime_warm_stats": "hh&e",
     "runtime_set_max_starts": "hue",
     "runtime_max_starts": "he",

@@ -72,5 +72,16 @@ def max_starts() -> int:
     return call("runtime_max_starts", None)
 
 
+def set_spares(count: int) -> None:
+    """Keeps `count` spares, up to 16; none by default. A spare is a sandbox that has started as far as gVisor's own program,
+    for sandboxes like the last two that were created, if those were alike. It costs about 3 MB and saves a part of a start."""
+    call("runtime_set_spares", None, whole("count", count, 0, 16))
+
+
+def spares() -> int:
+    """How many spares are kept."""
+    return call("runtime_spares", None)
+
+
 keep_warm = Method(_keep_warm)
 warm_stats = Method(_warm_stats)

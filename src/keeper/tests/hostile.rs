@@ -327,10 +327,18 @@ fn the_keeper_refuses_the_wrong_order_and_says_so() {
         let setup = keeper::Setup { user_namespace: true, only_namespaces: true, ..keeper::Setup::default() };
         keeper::Request::Setup(Box::new(setup))
     };
-    let run = || keeper::Request::Run { arguments: vec![] };
+    let run = || keeper::Request::Run { arguments: vec![], hold: false };
+    let proceed = || keeper::Request::Proceed;
     let null: OwnedFd = File::open("/dev/null").unwrap().into();
     let sockets = || keeper::Request::Sockets { kind: SocketKind::default(), count: 1, purpose: 0 };
-    for wrong in [vec![run()], vec![sockets()], vec![setup(), setup()], vec![setup(), sockets()]] {
+    for wrong in [
+        vec![run()],
+        vec![proceed()],
+        vec![setup(), proceed()],
+        vec![sockets()],
+        vec![setup(), setup()],
+        vec![setup(), sockets()],
+    ] {
         let (socket, child) = real_keeper();
         let mut channel = Channel::new(socket);
         for request in &wrong {

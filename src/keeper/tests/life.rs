@@ -12,8 +12,10 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
-use super::{Keeper, Origin, PATIENCE, Program, Reply, Request, Sandbox, host_view, setup};
-use crate::sys::channel;
+use super::{
+    Keeper, Origin, PATIENCE, Program, Reply, Request, Sandbox, Setup, host_view, init, next, setup,
+};
+use crate::sys::channel::{self, Channel};
 
 /// The variable that names the sandbox to the process that plays the host.
 const HOST: &str = "SBX_TEST_HOST";
@@ -126,13 +128,89 @@ fn a_keeper_killed_at_any_moment_takes_everything_along() {
         let arguments = arguments.iter().chain(&more).map(|word| word.as_bytes().to_vec()).collect();
         let setup = setup(true, host_view());
         keeper.ask(&Request::Setup(Box::new(setup)), vec![]).unwrap();
-        keeper.ask(&Request::Run { arguments }, vec![theirs]).unwrap();
+        keeper.ask(&Request::Run { arguments, hold: round % 4 == 0 }, vec![theirs]).unwrap();
         while begin.elapsed() < moment {
             std::thread::yield_now();
         }
         let family = family(keeper.pid());
         keeper.kill();
         gone(&family, &name, Some(&keeper));
+    }
+}
+
+/// A runsc that the keeper holds until `Proceed`.
+fn held(name: &str) -> Sandbox {
+    held_with(setup(true, host_view()), name)
+}
+
+fn held_with(setup: Setup, name: &str) -> Sandbox {
+    let program = Program::new(&Origin::new(None)).unwrap();
+    let mut keeper = Keeper::start(&program).unwrap();
+    let (ours, theirs) = channel::pair().unwrap();
+    let arguments = ["runsc", "--root=/state", "--log=/state/log", "--log-format=json", "--ignore-cgroups"];
+    let more = ["--network=sandbox", "run", "--bundle=/bundle", name];
+    let arguments = arguments.iter().chain(&more).map(|word| word.as_bytes().to_vec()).collect();
+    keeper.ask(&Request::Setup(Box::new(setup)), vec![]).unwrap();
+    keeper.ask(&Request::Run { arguments, hold: true }, vec![theirs]).unwrap();
+    assert!(matches!(next(&mut keeper).0, Reply::Namespaces { .. }));
+    assert_eq!(next(&mut keeper).0, Reply::Prepared);
+    assert_eq!(next(&mut keeper).0, Reply::Running);
+    Sandbox { keeper, init: Channel::new(ours) }
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn a_runsc_that_is_held_goes_on_when_it_is_let_go() {
+    let is_there = |kind: &str, name: &str| {
+        let starts = |pid: i32| {
+            fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().starts_with(kind.as_bytes())
+        };
+        named(name).into_iter().any(|(pid, _)| starts(pid))
+    };
+    // Once it waits at its log, and at once, when it may not have come to that.
+    for waits in [true, false] {
+        let name = format!("held-{waits}");
+        let mut sandbox = held(&name);
+        if waits {
+            let opens = |task: i32| fs::read_to_string(format!("/proc/{task}/wchan")).unwrap_or_default();
+            let begin = Instant::now();
+            let is_waiting = || {
+                let tasks =
+                    named(&name).into_iter().flat_map(|(pid, _)| fs::read_dir(format!("/proc/{pid}/task")));
+                let ids =
+                    tasks.flatten().flatten().filter_map(|task| task.file_name().to_str()?.parse().ok());
+                ids.into_iter().any(|task: i32| opens(task).contains("wait_for_partner"))
+            };
+            while !is_waiting() {
+                assert!(begin.elapsed() < PATIENCE, "runsc doesn't wait at its log");
+                std::thread::yield_now();
+            }
+            assert!(!is_there("runsc-sandbox", &name) && !is_there("runsc-gofer", &name));
+        }
+        sandbox.keeper.ask(&Request::Proceed, vec![]).unwrap();
+        assert_eq!(sandbox.reply(), init::Reply::Hello);
+        assert!(is_there("runsc-sandbox", &name));
+        // Once only.
+        sandbox.keeper.ask(&Request::Proceed, vec![]).unwrap();
+        let (reply, _) = next(&mut sandbox.keeper);
+        assert!(matches!(&reply, Reply::Failed { step, .. } if step == b"order of messages"), "{reply:?}");
+        gone(&[], &name, Some(&sandbox.keeper));
+    }
+}
+
+#[test]
+#[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
+fn what_a_runsc_that_was_held_says_is_in_the_report() {
+    // Held to its end, it has said nothing; let go, it says what is wrong with the bundle.
+    for (proceeds, expected) in [(false, ""), (true, "no-such-rootfs")] {
+        let mut bad = setup(true, host_view());
+        bad.bundle = String::from_utf8(bad.bundle).unwrap().replace("/rootfs", "/no-such-rootfs").into();
+        let mut sandbox = held_with(bad, "held-bad");
+        sandbox.keeper.ask(if proceeds { &Request::Proceed } else { &Request::Kill }, vec![]).unwrap();
+        let (reply, _) = next(&mut sandbox.keeper);
+        let Reply::Ended { log, .. } = reply else { panic!("{reply:?}") };
+        let log = String::from_utf8(log).unwrap();
+        assert!(log.contains(expected) && log.is_empty() != proceeds, "{log}");
     }
 }
 

@@ -271,7 +271,7 @@ fn in_place_of_runsc(script: &str) -> Keeper {
     keeper.ask(&Request::KeepSnapshots { arguments, id: b"sb".to_vec() }, vec![]).unwrap();
     let arguments = words(&[&perl[..], &["sleep 1000"]].concat());
     let (_ours, theirs) = channel::pair().unwrap();
-    keeper.ask(&Request::Run { arguments }, vec![theirs]).unwrap();
+    keeper.ask(&Request::Run { arguments, hold: false }, vec![theirs]).unwrap();
     assert_eq!(next(&mut keeper).0, Reply::Running);
     keeper
 }

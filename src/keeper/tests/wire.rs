@@ -204,11 +204,11 @@ fn socket_kind() -> impl Strategy<Value = keeper::SocketKind> {
 
 pub(super) fn to_keeper() -> impl Strategy<Value = keeper::Request> {
     use keeper::Request::{
-        CancelSnapshot, KeepSnapshots, Kill, Lifetime, Run, Setup, Snapshot, Sockets, Usage,
+        CancelSnapshot, KeepSnapshots, Kill, Lifetime, Proceed, Run, Setup, Snapshot, Sockets, Usage,
     };
     prop_oneof![
         setup().prop_map(|setup| Setup(Box::new(setup))),
-        list().prop_map(|arguments| Run { arguments }),
+        (list(), any::<bool>()).prop_map(|(arguments, hold)| Run { arguments, hold }),
         (socket_kind(), any::<(u32, u32)>()).prop_map(|(kind, (count, purpose))| Sockets {
             kind,
             count,
@@ -220,6 +220,7 @@ pub(super) fn to_keeper() -> impl Strategy<Value = keeper::Request> {
         (list(), bytes()).prop_map(|(arguments, id)| KeepSnapshots { arguments, id }),
         any::<(u64, u64)>().prop_map(|(bytes, milliseconds)| Snapshot { bytes, milliseconds }),
         Just(CancelSnapshot),
+        Just(Proceed),
     ]
 }
 
@@ -483,8 +484,8 @@ fn a_list_is_no_longer_than_what_is_there() {
         assert!(keeper::Reply::decode(&message(0, length)).is_err());
     }
     // Four empty elements are there.
-    let four = keeper::Request::decode(&message(1, 4));
-    assert_eq!(four, Ok(keeper::Request::Run { arguments: vec![vec![]; 4] }));
+    let four = keeper::Request::decode(&[message(1, 4), vec![0]].concat());
+    assert_eq!(four, Ok(keeper::Request::Run { arguments: vec![vec![]; 4], hold: false }));
     // The longest list that a message can claim, of elements that then turn out to be malformed, stops at the
     // first of them.
     let mut claims = message(1, 1 << 19);

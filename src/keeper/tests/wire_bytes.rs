@@ -120,7 +120,7 @@ fn to_keeper() -> Vec<keeper::Request> {
     };
     vec![
         Request::Setup(Box::new(setup)),
-        Request::Run { arguments: vec![b"run".to_vec()] },
+        Request::Run { arguments: vec![b"run".to_vec()], hold: true },
         Request::Sockets { kind: SocketKind { ipv6: true, datagram: false }, count: 5, purpose: 6 },
         Request::Kill,
         Request::Usage,
@@ -128,6 +128,7 @@ fn to_keeper() -> Vec<keeper::Request> {
         Request::KeepSnapshots { arguments: vec![b"runsc".to_vec()], id: b"sb-1".to_vec() },
         Request::Snapshot { bytes: 8, milliseconds: 9 },
         Request::CancelSnapshot,
+        Request::Proceed,
     ]
 }
 

@@ -176,9 +176,9 @@ wire! {
         /// `Prepared`.
         Setup(setup: Box<Setup>) = 0,
         /// Start runsc with these arguments. The one descriptor is init's end of its channel, which becomes its standard
-        /// input.
+        /// input. With `hold` it waits at its log, which it opens before anything of the sandbox, for `Proceed`.
         /// The keeper answers `Running`, and later `Ended`.
-        Run { arguments: Vec<Vec<u8>> } = 1,
+        Run { arguments: Vec<Vec<u8>>, hold: bool } = 1,
         /// Create this many non-blocking sockets in G. The keeper answers `Sockets`, with the same purpose, a
         /// number of the library's choice.
         Sockets { kind: SocketKind, count: u32, purpose: u32 } = 2,
@@ -198,6 +198,8 @@ wire! {
         Snapshot { bytes: u64, milliseconds: u64 } = 7,
         /// End the snapshot that is being taken, if there is one.
         CancelSnapshot = 8,
+        /// Let go of a runsc that was started with `hold`.
+        Proceed = 9,
     }
 
     /// From the keeper to the library.

@@ -6,7 +6,7 @@ use super::{Loop, asks_host_servers};
 use crate::error::{Code, Error, Result};
 use crate::reactor::Key;
 use crate::runtime::planning::{Returned, Turn};
-use crate::sandbox::{Listeners, Plan, SandboxDriver, Shared, admit};
+use crate::sandbox::{Depth, Listeners, Plan, SandboxDriver, Shared, admit};
 
 impl Loop {
     /// A sandbox has been planned: its listeners are opened and it begins, unless it has lost the member that was to be its
@@ -26,7 +26,10 @@ impl Loop {
             Err(error) => return self.could_not_begin(returned, error, is_member, is_planned),
         };
         if !is_member {
-            if let Some(key) = self.member_for(&shared, &plan, &mut returned.missed) {
+            let member = self.member_for(&shared, &plan, &mut returned.missed);
+            if let Some(key) = member
+                && !self.sandboxes.get_mut(key).is_some_and(|driver| driver.is_held())
+            {
                 return self.claim(key, returned, plan, listeners);
             }
             if returned.turn == Turn::AtOnce && self.planners.is_full(self.reactor.now()) {
@@ -34,6 +37,14 @@ impl Loop {
             }
             if plan.stamp.is_some() {
                 self.pool().missed(&shared.config, returned.missed);
+            }
+            self.pool().created(self.reactor.now(), &shared.config);
+            // There is no init in a spare that could give a sign of life.
+            if let Some(key) = member {
+                return match self.take_member(key, &shared, plan, listeners) {
+                    Ok(()) => self.begun(key, returned, &shared, false),
+                    Err(error) => self.could_not_begin(returned, of(&shared, error), false, true),
+                };
             }
         }
         match self.begin(&shared, plan, listeners, is_member) {
@@ -84,7 +95,12 @@ impl Loop {
         is_member: bool,
     ) -> Result<Key> {
         let (admission, now) = (admit(&self.budget, shared)?, self.reactor.now());
-        let driver = SandboxDriver::begin(now, Arc::clone(shared), plan, listeners, admission, is_member)?;
+        let depth = match is_member {
+            true if self.pool().is_filling_spare(shared.number) => Depth::Runsc,
+            true => Depth::Init,
+            false => Depth::Program,
+        };
+        let driver = SandboxDriver::begin(now, Arc::clone(shared), plan, listeners, admission, depth)?;
         let key = self.sandboxes.insert(driver);
         self.adopt(key, shared);
         self.with(key, |driver, cx| driver.watch(cx, key));

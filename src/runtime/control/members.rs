@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Loop;
-use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::reactor::Key;
 use crate::runsc::command::SandboxId;
 use crate::runtime::NUMBERS;
 use crate::runtime::planning::Turn;
-use crate::runtime::warm::{Found, Miss};
+use crate::runtime::warm::{Found, Miss, Next};
 use crate::sandbox::{Creation, Listeners, Plan, SandboxDriver, Shared, Stage};
 
 impl Loop {
@@ -128,9 +127,9 @@ impl Loop {
         }
         let members = usize::from(self.pool().filling().is_some_and(|number| self.planners.has(number)));
         let next = self.warm.next(now, self.planners.count() > members);
-        if let Some(config) = next
+        if let Some(next) = next
             && !self.spare_memory()
-            && let Err(error) = self.fill(config)
+            && let Err(error) = self.fill(next)
         {
             log::warn!("a member of the warm pool: {error}");
         }
@@ -138,10 +137,10 @@ impl Loop {
     }
 
     /// Begins to make a member.
-    fn fill(&mut self, config: Config) -> Result<()> {
+    fn fill(&mut self, next: Next) -> Result<()> {
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        self.pool().began(number, &config);
-        let shared = SandboxId::random().and_then(|id| Shared::new(number, id, config));
+        self.pool().began(number, &next);
+        let shared = SandboxId::random().and_then(|id| Shared::new(number, id, next.config));
         match shared {
             Ok(shared) => {
                 let creation = Creation::new(Arc::new(shared));

@@ -11,6 +11,7 @@ use crate::error::{Code, Error};
 use crate::runsc::command::SandboxId;
 use crate::runtime::planning::Turn;
 use crate::runtime::thread::prepare;
+use crate::runtime::warm::Next;
 use crate::sandbox::{Creation, State};
 
 /// A control thread's state, without the thread.
@@ -53,7 +54,7 @@ fn failed_to_plan(control: &mut Loop, number: u64, error: Error) -> Arc<Shared> 
     let now = control.reactor.now();
     control.pool().set(now, &config, 1).unwrap();
     if control.pool().stats(None).ready == 0 {
-        control.pool().began(1000, &config);
+        control.pool().began(1000, &Next { config: config.clone(), is_spare: false });
         control.pool().ready(now, 1000);
     }
     let shared = Arc::new(Shared::new(number, SandboxId::random().unwrap(), config).unwrap());
@@ -88,7 +89,7 @@ fn none_is_kept_warm_while_memory_is_low() {
     let (config, now) = (Config::new(), control.reactor.now());
     control.warm.pretend(now.checked_sub(Duration::from_secs(1)).unwrap(), || true);
     control.pool().set(now, &config, 2).unwrap();
-    control.pool().began(1000, &config);
+    control.pool().began(1000, &Next { config: config.clone(), is_spare: false });
     control.pool().ready(now, 1000);
     control.tend_pool();
     let stats = control.pool().stats(None);
@@ -99,7 +100,7 @@ fn none_is_kept_warm_while_memory_is_low() {
     assert!(control.warm.scheduled().is_some_and(|at| at > now + Duration::from_secs(5)));
     // A pool that is full is looked at from time to time.
     control.pool().set(now, &config, 1).unwrap();
-    control.pool().began(1001, &config);
+    control.pool().began(1001, &Next { config: config.clone(), is_spare: false });
     control.pool().ready(now, 1001);
     control.check_inits();
     assert_eq!(control.pool().stats(None).ready, 0);

@@ -15,7 +15,9 @@ use crate::sandbox::{Command, State, snapshot};
 impl SandboxDriver {
     pub(super) fn carry_out(&mut self, cx: &mut ControlCx<'_>, action: Action) {
         match action {
-            Action::StartRunsc => self.start_runsc(cx),
+            Action::StartRunsc => self.start_runsc(cx, false),
+            Action::HoldRunsc => self.start_runsc(cx, true),
+            Action::LetGoOfRunsc => self.ask_keeper(cx, &ToKeeper::Proceed, vec![]),
             Action::LimitLifetime(time) => {
                 let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
                 self.ask_keeper(cx, &ToKeeper::Lifetime { milliseconds }, vec![]);

@@ -46,7 +46,7 @@ use crate::process::CaptureReader;
 use crate::reactor::{Admission, FdBudget, FdSlot, Key, Reactor, Slab, TimerId, Use};
 use crate::{egress, engine};
 use life_check::LifeCheck;
-pub(crate) use warm::{Stage, admit};
+pub(crate) use warm::{Depth, Stage, admit};
 
 /// What the control thread lends to a driver for one call: its own fields.
 #[derive(Debug)]
@@ -114,7 +114,7 @@ impl Drop for Handling<'_> {
 }
 
 /// What the configuration says about the sandbox's life.
-fn settings(config: &Config, plan: &Plan, groups: &Groups, is_member: bool) -> Settings {
+fn settings(config: &Config, plan: &Plan, groups: &Groups, depth: Depth) -> Settings {
     let probe = plan::probe(config).map(|(question, interval)| ProbeSettings {
         interval,
         by_command: matches!(question, Question::Command(_)),
@@ -122,7 +122,8 @@ fn settings(config: &Config, plan: &Plan, groups: &Groups, is_member: bool) -> S
     });
     let has_command = !config.command().is_empty();
     Settings {
-        is_member,
+        is_member: depth != Depth::Program,
+        is_held: depth == Depth::Runsc,
         network: plan.network,
         has_command,
         has_start: has_command || plan.start.directory != b"/" || !plan.start.files.is_empty(),
@@ -136,18 +137,18 @@ fn settings(config: &Config, plan: &Plan, groups: &Groups, is_member: bool) -> S
 }
 
 impl SandboxDriver {
-    /// Begins a sandbox, or a member of the warm pool: starts its keeper and asks for namespaces and root file system.
+    /// Begins a sandbox, or a member of the pool: starts its keeper and asks for namespaces and root file system.
     pub(crate) fn begin(
         now: Instant,
         shared: Arc<Shared>,
         mut plan: Plan,
         listeners: Listeners,
         admission: Admission,
-        is_member: bool,
+        depth: Depth,
     ) -> Result<Self> {
         let mut keeper = Keeper::start(&plan.host.program)?;
         let mut groups = mem::take(&mut plan.groups);
-        let lifecycle = Lifecycle::new(settings(&shared.config, &plan, &groups, is_member), now);
+        let lifecycle = Lifecycle::new(settings(&shared.config, &plan, &groups, depth), now);
         let setup = mem::take(&mut plan.setup);
         let mut descriptors = mem::take(&mut groups.parents);
         descriptors.append(&mut plan.images);

@@ -40,8 +40,8 @@ impl SandboxDriver {
         Ok(())
     }
 
-    /// Opens init's channel and has the keeper start runsc.
-    pub(super) fn start_runsc(&mut self, cx: &mut ControlCx<'_>) {
+    /// Opens init's channel and has the keeper start runsc, or start it and hold it.
+    pub(super) fn start_runsc(&mut self, cx: &mut ControlCx<'_>, hold: bool) {
         let (Some(plan), Some(key)) = (&self.plan, self.key) else {
             debug_assert!(false, "runsc is started once, in a sandbox that is watched");
             return;
@@ -57,7 +57,7 @@ impl SandboxDriver {
             let id = self.shared.id.as_str().as_bytes().to_vec();
             let _ = self.keeper.ask(&ToKeeper::KeepSnapshots { arguments, id }, vec![]);
         }
-        let run = ToKeeper::Run { arguments: plan.arguments.clone() };
+        let run = ToKeeper::Run { arguments: plan.arguments.clone(), hold };
         let event = match self.keeper.ask(&run, vec![theirs]) {
             Ok(()) => match self.init.open(cx.reactor, ours, key) {
                 Ok(()) => Event::RunscAsked,

@@ -17,6 +17,7 @@ impl SandboxDriver {
         let shared = Shared::new(number, SandboxId::random().unwrap(), Config::new()).unwrap();
         let settings = Settings {
             is_member: false,
+            is_held: false,
             network: false,
             has_command: false,
             has_start: false,

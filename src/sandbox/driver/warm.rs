@@ -12,6 +12,17 @@ use crate::reactor::FdBudget;
 use crate::sandbox::lifecycle::{Event, Phase};
 use crate::sandbox::{Listeners, Plan, Shared, Stamp};
 
+/// How far a sandbox starts by itself. A member of the pool waits there until a creation takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Up to its program: it is the host's.
+    Program,
+    /// Up to its init: it is warm.
+    Init,
+    /// Up to a runsc that has not looked at its bundle: it is a spare.
+    Runsc,
+}
+
 /// Where a sandbox is, for the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -41,6 +52,11 @@ impl SandboxDriver {
     /// Whether it has answered that.
     pub(crate) fn is_alive(&self, creation: u64) -> bool {
         self.life_check.as_ref().is_some_and(|check| check.is_alive(creation))
+    }
+
+    /// Whether it is a spare, whose init doesn't run yet.
+    pub(crate) fn is_held(&self) -> bool {
+        self.lifecycle.is_held()
     }
 
     pub(crate) fn stage(&self) -> Stage {
@@ -78,8 +94,8 @@ impl SandboxDriver {
         plan.images.clear();
         plan.groups = Groups::default();
         debug_assert!(self.lifecycle.can_be_taken(), "the control thread has looked");
-        log::debug!("sandbox {}: takes {} from the warm pool", shared.id, self.shared.id);
-        let settings = settings(&shared.config, &plan, &self.groups, false);
+        log::debug!("sandbox {}: takes {} from the pool", shared.id, self.shared.id);
+        let settings = settings(&shared.config, &plan, &self.groups, Depth::Program);
         shared.update(|facts| facts.tunnels = Some(listeners.tunnels().clone()));
         self.life_check = None;
         self.shared = shared;

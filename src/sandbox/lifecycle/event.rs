@@ -118,6 +118,10 @@ pub(crate) struct Observed {
 pub(crate) enum Action {
     /// Open init's channel and ask the keeper to start runsc. Reported as `RunscAsked`, `Failed` or `LossSuspected`.
     StartRunsc,
+    /// The same, but runsc waits before it reads its bundle, until `LetGoOfRunsc`.
+    HoldRunsc,
+    /// Have the keeper let go of a runsc that is held.
+    LetGoOfRunsc,
     /// Have the keeper end the sandbox after this time: the host may be stopped, in a debugger or frozen by its
     /// control group, and not do it.
     LimitLifetime(Duration),

@@ -71,7 +71,7 @@ pub(super) const PROGRAM: u32 = 1;
 pub(super) enum Phase {
     /// The keeper makes namespaces and root file system.
     Preparing,
-    /// A member of the warm pool: runsc is starting, or init waits until a creation takes it.
+    /// A member of the pool: runsc is starting, or init waits until a creation takes it; a spare's runsc is held.
     Warm,
     /// runsc is starting, the gateway is being opened.
     Booting,
@@ -200,7 +200,7 @@ impl Lifecycle {
         let todo = &mut actions;
         match event {
             Event::Prepared(part) => self.on_prepared(part, todo),
-            Event::RunscAsked => self.on_runsc_asked(todo),
+            Event::RunscAsked => self.on_runsc_asked(now, todo),
             Event::InitReady => self.on_init_ready(now, todo),
             Event::MemoryLookedFor { found } => self.on_memory_looked_for(now, found, todo),
             Event::Taken(settings) => self.on_taken(now, *settings, todo),
@@ -266,14 +266,19 @@ impl Lifecycle {
         self.phase
     }
 
-    /// Whether it is a member of the warm pool that no creation has taken.
+    /// Whether it is a member of the pool that no creation has taken.
     pub(super) fn is_member(&self) -> bool {
         self.settings.is_member
     }
 
+    /// Whether it is one whose runsc is held.
+    pub(super) fn is_held(&self) -> bool {
+        self.settings.is_held
+    }
+
     /// Whether a creation can take it.
     pub(super) fn can_be_taken(&self) -> bool {
-        let waits = self.init_is_ready && !self.memory_is_unseen;
+        let waits = self.settings.is_held || self.init_is_ready && !self.memory_is_unseen;
         let is_whole = self.keeper_is_open && self.init_is_open && self.pending_loss.is_none();
         self.phase == Phase::Warm && waits && is_whole
     }

@@ -78,7 +78,8 @@ impl Lifecycle {
     /// member that waits to be taken is checked: a sandbox that starts has a
     /// timeout of its own for that, of one that ends nothing is expected, and one that is paused can't answer.
     pub(super) fn check_silence(&mut self, now: Instant, watched: Duration, todo: &mut Actions) {
-        let is_member = self.can_be_taken();
+        // A spare has no init yet.
+        let is_member = self.can_be_taken() && !self.settings.is_held;
         if !(self.is_running() || is_member) || !self.init_is_open || self.snapshot.is_some() {
             return;
         }

@@ -9,6 +9,8 @@ use super::probe::ProbeSettings;
 pub(in crate::sandbox) struct Settings {
     /// It is a member of the warm pool: it starts up to init and waits there.
     pub(in crate::sandbox) is_member: bool,
+    /// Such a member waits earlier: its runsc is held before it reads its bundle.
+    pub(in crate::sandbox) is_held: bool,
     /// It has a gateway and a way out.
     pub(in crate::sandbox) network: bool,
     /// It has a program of its own.

@@ -16,13 +16,14 @@ impl Lifecycle {
         }
         if self.phase == Phase::Preparing && self.links && self.files && self.relays {
             self.phase = if self.settings.is_member { Phase::Warm } else { Phase::Booting };
-            todo.push(Action::StartRunsc);
+            todo.push(if self.settings.is_held { Action::HoldRunsc } else { Action::StartRunsc });
             todo.push(self.lifetime_limit(START_TIMEOUT));
         }
     }
 
-    pub(super) fn on_runsc_asked(&mut self, todo: &mut Actions) {
+    pub(super) fn on_runsc_asked(&mut self, now: Instant, todo: &mut Actions) {
         self.init_is_open = true;
+        self.wait_to_be_taken(now);
         if self.phase == Phase::Warm && self.settings.network {
             todo.push(Action::LoadRules);
         }
@@ -82,7 +83,10 @@ impl Lifecycle {
         }
         self.idle = Idle::new(settings.idle_timeout);
         self.probe = Probe::new(settings.probe);
-        self.settings = Settings { is_member: false, ..settings };
+        if self.settings.is_held {
+            todo.push(Action::LetGoOfRunsc);
+        }
+        self.settings = Settings { is_member: false, is_held: false, ..settings };
         self.phase = Phase::Booting;
         self.deadline = now.checked_add(START_TIMEOUT);
         todo.push(self.lifetime_limit(START_TIMEOUT));

@@ -286,6 +286,17 @@ TEST(only_so_many_sandboxes_start_at_once) {
     CHECK(sbx::max_starts() == by_default);
 }
 
+TEST(spares) {
+    const sbx::runtime runtime;
+    CHECK(sbx::spares() == 0 && sbx::spares(runtime.get()) == 0);
+    sbx::set_spares(2, runtime.get());
+    CHECK(sbx::spares(runtime.get()) == 2 && sbx::spares() == 0);
+    THROWS(sbx::error, sbx::code::invalid, "17", sbx::set_spares(17));
+    sbx::set_spares(1);
+    for (int code = 1; code < 4; code++) CHECK(sbx::sandbox(script("exit " + std::to_string(code))).wait().code == code);
+    sbx::set_spares(0);
+}
+
 TEST(limits_and_statistics) {
     const sbx::sandbox sandbox(
         script("sleep 100").max_processes(50).max_open_files(64).disk(1 << 20).idle_timeout(1h));

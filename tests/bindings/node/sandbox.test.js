@@ -8,7 +8,7 @@ import test from "node:test";
 import { connect as connectTls } from "node:tls";
 import { setTimeout as sleep } from "node:timers/promises";
 import { within } from "../../../examples/node/waiting.js";
-import { all, bytes, examples, keepWarm, maxStarts, program, refused, Sandbox, setMaxStarts, warmStats } from "./support.js";
+import { all, bytes, examples, keepWarm, maxStarts, program, refused, Sandbox, setMaxStarts, setSpares, spares, warmStats } from "./support.js";
 
 const sleeper = (options) => Sandbox.create(["sleep", "1000"], options);
 const shell = (script, options) => Sandbox.create(["sh", "-c", script], options);
@@ -47,6 +47,15 @@ test("only so many sandboxes start at once", async () => {
   setMaxStarts(0);
   assert.equal(maxStarts(), byDefault);
   for (const count of [-1, 257, "1"]) assert.throws(() => setMaxStarts(count), refused("SBX_EINVALID", "count"));
+});
+
+test("spares", async () => {
+  assert.equal(spares(), 0);
+  setSpares(2);
+  assert.equal(spares(), 2);
+  for (const code of [1, 2, 3]) assert.equal((await (await shell(`exit ${code}`)).wait()).code, code);
+  setSpares(0);
+  for (const count of [-1, 17, "1"]) assert.throws(() => setSpares(count), refused("SBX_EINVALID", "count"));
 });
 
 test("how it ends", async (t) => {

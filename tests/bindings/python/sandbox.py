@@ -77,6 +77,19 @@ class Warm(unittest.TestCase):
             with self.assertRaisesRegex(sbx.InvalidError, "count"):
                 sbx.set_max_starts(count)
 
+    def test_spares(self):
+        self.assertEqual(sbx.spares(), 0)
+        self.addCleanup(sbx.set_spares, 0)
+        sbx.set_spares(2)
+        self.assertEqual(sbx.spares(), 2)
+        for code in range(3):
+            sb = sbx.Sandbox.create("sh", "-c", f"exit {code}")
+            sb.wait(raise_on_termination=False)
+            self.assertEqual(sb.returncode, code)
+        for count in (-1, 17, "1", None):
+            with self.assertRaisesRegex(sbx.InvalidError, "count"):
+                sbx.set_spares(count)
+
     def test_aio(self):
         async def warm():
             await sbx.keep_warm.aio(0)

@@ -1,6 +1,6 @@
 //! runsc and its processes: starts them, reads their output, kills and reaps them.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -16,26 +16,34 @@ use crate::wire::keeper::{OutOfMemory, Reply, Usage};
 
 /// How many bytes of the end of runsc's log and of its output go to the library.
 const MAX_KEPT: usize = 4096;
+/// The most that a pipe in the place of runsc's log takes: what any user may have (pipe(7), pipe-max-size).
+const MAX_LOG: libc::c_int = 1 << 20;
 /// The path of runsc's log (the library passes it to runsc).
-const LOG_PATH: &str = "/state/log";
+const LOG_PATH: &CStr = c"/state/log";
+
 /// A running runsc.
 #[derive(Debug)]
 pub(super) struct Engine {
     child: Child,
     output: Option<OwnedFd>,
     kept: Vec<u8>,
+    /// The FIFO in the place of its log, which it waits at.
+    held: Option<OwnedFd>,
+    /// The read end of that, once it was let go of: its log, but for what its children write.
+    log: Option<OwnedFd>,
     meter: Meter,
 }
 
 impl Engine {
     /// Starts runsc in the control groups and in namespace S, with init's channel as standard input and the images as
-    /// descriptors 3 and up.
+    /// descriptors 3 and up. What it is [held](hold) by stands in the place of its log.
     pub(super) fn start(
         arguments: &[Vec<u8>],
         sandbox: Option<BorrowedFd<'_>>,
         channel: &OwnedFd,
         images: &[OwnedFd],
         groups: &Groups,
+        held: Option<OwnedFd>,
     ) -> Result<Self, Failure> {
         let arguments: Vec<CString> = arguments
             .iter()
@@ -85,8 +93,30 @@ impl Engine {
             child: child.step("starting runsc")?,
             output: Some(output),
             kept: Vec::new(),
+            held,
+            log: None,
             meter: Meter::default(),
         })
+    }
+
+    /// Whether it waits at its log.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Lets go of a runsc that is held. It may not have come to its log yet; then it finds an ordinary file, as its children do.
+    pub(super) fn let_go(&mut self) -> io::Result<()> {
+        let Some(fifo) = self.held.take() else { return Ok(()) };
+        // SAFETY: the path ends with NUL. (Rust's own call is another, which the keeper's filter doesn't allow.)
+        system::check(unsafe { libc::unlinkat(libc::AT_FDCWD, LOG_PATH.as_ptr(), 0) })?;
+        fs::File::create("/state/log")?;
+        // A reader is what its open waits for. Nothing is read before its end, and what it has to say then should have room.
+        let path = system::c_path(format!("/proc/self/fd/{}", fifo.as_raw_fd()).as_bytes())?;
+        let log = system::open(&path, libc::O_RDONLY | libc::O_NONBLOCK)?;
+        // SAFETY: F_SETPIPE_SZ takes a number. A host may allow less.
+        unsafe { libc::fcntl(log.as_raw_fd(), libc::F_SETPIPE_SZ, MAX_LOG) };
+        self.log = Some(log);
+        Ok(())
     }
 
     /// Readable once runsc has ended.
@@ -150,6 +180,25 @@ impl Engine {
         self.meter.memory(self.child.pid)
     }
 
+    /// The last part of what runsc and its children have written to their log.
+    fn last_of_log(&mut self) -> Vec<u8> {
+        let mut log = Vec::new();
+        if let Some(fifo) = self.log.take() {
+            // Nobody writes to it any more.
+            let _ = fs::File::from(fifo).take(MAX_LOG.cast_unsigned().into()).read_to_end(&mut log);
+        }
+        // A runsc that is still held has written nothing, and a FIFO would be waited at.
+        if self.held.is_none()
+            && let Ok(mut file) = fs::File::open("/state/log")
+        {
+            // Seeking fails in a shorter log, which is then read from its beginning.
+            let _ = file.seek(SeekFrom::End(-4096));
+            let _ = file.take(4096).read_to_end(&mut log);
+        }
+        keep(&mut log, &[]);
+        log
+    }
+
     /// Kills runsc, waits until it and all its descendants have ended, and returns the status.
     pub(super) fn end(mut self, groups: &Groups, out_of_memory: OutOfMemory) -> Reply {
         let mut own = None;
@@ -173,12 +222,7 @@ impl Engine {
             }
         }
         self.read_output();
-        let mut log = Vec::new();
-        if let Ok(mut file) = fs::File::open(LOG_PATH) {
-            // Seeking fails in a shorter log, which is then read from its beginning.
-            let _ = file.seek(SeekFrom::End(-4096));
-            let _ = file.take(4096).read_to_end(&mut log);
-        }
+        let log = self.last_of_log();
         let status = own.unwrap_or(libc::SIGKILL);
         let (_, memory_peak) = groups.memory_usage();
         let cpu_us = groups.cpu_us().or_else(|| self.meter.final_cpu_us());
@@ -186,6 +230,13 @@ impl Engine {
         let out_of_memory = if groups.was_out_of_memory() { OutOfMemory::Kernel } else { out_of_memory };
         Reply::Ended { status, log, output: self.kept, usage, out_of_memory }
     }
+}
+
+/// Makes a FIFO in the place of runsc's log. runsc opens that before it looks at its bundle, and waits until somebody reads.
+pub(super) fn hold() -> io::Result<OwnedFd> {
+    // SAFETY: the path ends with NUL.
+    system::check(unsafe { libc::mkfifo(LOG_PATH.as_ptr(), 0o600) })?;
+    system::open(LOG_PATH, libc::O_PATH)
 }
 
 /// Appends output and drops what is more than is kept from its beginning.

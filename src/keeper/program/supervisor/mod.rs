@@ -334,7 +334,7 @@ impl Keeper {
         let networked = self.namespaces.as_ref().is_some_and(|namespaces| namespaces.sandbox.is_some());
         match request {
             Request::Setup(setup) if self.namespaces.is_none() => self.set_up(&setup, fds)?,
-            Request::Run { arguments } => self.run(&arguments, fds)?,
+            Request::Run { arguments, hold } => self.run(&arguments, hold, fds)?,
             // Without G the sockets would be in the host's namespace.
             Request::Sockets { kind, count, purpose } if networked => {
                 self.sockets(kind, count.min(MAX_SOCKETS), purpose);
@@ -370,6 +370,10 @@ impl Keeper {
                     process.cancel();
                 }
             }
+            Request::Proceed => match &mut self.engine {
+                Some(engine) if engine.is_held() => engine.let_go().step("letting go of runsc")?,
+                _ => return out_of_order(),
+            },
             Request::Setup(_)
             | Request::Sockets { .. }
             | Request::KeepSnapshots { .. }
@@ -401,7 +405,7 @@ impl Keeper {
         mount_setup::leave_host()
     }
 
-    fn run(&mut self, arguments: &[Vec<u8>], fds: Vec<OwnedFd>) -> Result<(), Failure> {
+    fn run(&mut self, arguments: &[Vec<u8>], hold: bool, fds: Vec<OwnedFd>) -> Result<(), Failure> {
         let (Some(namespaces), None) = (&self.namespaces, &self.engine) else {
             return out_of_order();
         };
@@ -411,7 +415,8 @@ impl Keeper {
             .step("descriptors of a message")?;
         // runsc's own, once it runs: an image that is removed is given back when the sandbox ends.
         let images = std::mem::take(&mut self.images);
-        self.engine = Some(Engine::start(arguments, sandbox, &channel, &images, &self.groups)?);
+        let held = if hold { Some(children::hold().step("a FIFO for runsc's log")?) } else { None };
+        self.engine = Some(Engine::start(arguments, sandbox, &channel, &images, &self.groups, held)?);
         drop(channel);
         self.send(&Reply::Running, vec![]);
         seccomp::restrict().step("seccomp filter")

@@ -39,6 +39,29 @@ fn a_member_waits_with_rules_that_allow_nothing_until_it_is_taken() {
 }
 
 #[test]
+fn a_spare_waits_with_its_runsc_held_until_it_is_taken() {
+    let mut sandbox =
+        Sandbox::new(Settings { is_member: true, is_held: true, timeout: 60 * MINUTE, ..settings() });
+    let prepared = sandbox.all([Part::Links, Part::Files, Part::Relays].map(Event::Prepared));
+    assert!(prepared.contains(&Action::HoldRunsc) && !prepared.contains(&Action::StartRunsc));
+    assert!(!sandbox.life.can_be_taken());
+    assert_eq!(sandbox.handle(Event::RunscAsked), [Action::LoadRules]);
+    assert!(sandbox.life.can_be_taken() && sandbox.life.is_held());
+    let silent = sandbox.handle(Event::SilenceChecked { watched: Duration::from_secs(60) });
+    assert!(silent.is_empty() && sandbox.life.can_be_taken(), "there is no init to answer");
+    assert!(sandbox.pass(59 * MINUTE).is_empty());
+
+    let limit = settings().timeout + START_TIMEOUT + KILL_GRACE;
+    let actions = sandbox.handle(Event::Taken(Box::new(settings())));
+    assert_eq!(actions, [Action::LetGoOfRunsc, Action::LimitLifetime(limit), Action::OpenGateway]);
+    assert!(!sandbox.life.is_held());
+    // From here on it is as any that starts.
+    assert!(sandbox.handle(Event::GatewayOpen).is_empty(), "its memory isn't seen yet");
+    assert_eq!(sandbox.handle(Event::InitReady), [Action::AskUsage]);
+    assert_eq!(sandbox.handle(Event::MemoryLookedFor { found: true }), [Action::StartProgram]);
+}
+
+#[test]
 fn a_member_without_network_and_program_runs_when_it_is_taken() {
     let settings = Settings { has_command: false, has_start: false, ..without_network() };
     let mut sandbox = member(settings.clone());

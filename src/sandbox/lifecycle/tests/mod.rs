@@ -17,6 +17,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 fn settings() -> Settings {
     Settings {
         is_member: false,
+        is_held: false,
         network: true,
         has_command: true,
         has_start: true,
