@@ -217,6 +217,7 @@ def bar_of(run: Run, label: str, kind: str, what: str, peer: str = "") -> list[B
 def start(run: Run) -> str:
     rows = [
         *bar_of(run, "libsbx, warm", "warm", "warm"),
+        *bar_of(run, "libsbx, with a spare, on a directory", "ours", "spare"),
         *bar_of(run, "libsbx, cold, on an image", "ours", "image-start"),
         *bar_of(run, "libsbx, cold, on a directory", "ours", "start"),
         *bar_of(run, "libsbx, cold, host's programs", "ours", "start-default-root"),

@@ -90,7 +90,10 @@ static sbx_config *config_of(const char *const *command, size_t length, const ch
 }
 
 /* What a figure is called. */
-enum kind { COLD, WARM, FIRST };
+enum kind { COLD, WARM, FIRST, SPARE, UNCOUNTED };
+static const char *const kind_name[] = {"start", "warm", "first", "spare"};
+/* How many of a side come one after the other, so that what is done beside one comes out of the time of the next. */
+enum { IN_A_ROW = 3 };
 
 static void one_of_ours(const sbx_config *config, enum kind kind)
 {
@@ -109,10 +112,14 @@ static void one_of_ours(const sbx_config *config, enum kind kind)
     int64_t gone = now_ns();
     close(output);
     sbx_sandbox_free(sandbox);
+    if (kind == UNCOUNTED)
+        return;
     if (kind != COLD) {
-        const char *name = kind == WARM ? "warm" : "first";
+        const char *name = kind_name[kind];
         printf("create-%s ours %lld\n%s ours %lld\n", name, (long long)(created - before) / 1000, name,
                (long long)(first - before) / 1000);
+        if (kind == SPARE)
+            printf("whole ours %lld\n", (long long)(gone - before) / 1000);
         return;
     }
     printf("create ours %lld\nstart ours %lld\nterminate ours %lld\n", (long long)(created - before) / 1000,
@@ -195,8 +202,10 @@ static void one_of_theirs(struct peer *peer, enum kind kind)
     if (fscanf(peer->from, "%lld %lld", &first, &gone) != 2)
         die("%s gave no figures", peer->name);
     if (kind != COLD)
-        printf("%s %s %lld\n", kind == WARM ? "warm" : "first", peer->name, first);
-    else
+        printf("%s %s %lld\n", kind_name[kind], peer->name, first);
+    if (kind == SPARE)
+        printf("whole %s %lld\n", peer->name, first + gone);
+    if (kind == COLD)
         printf("start %s %lld\nterminate %s %lld\n", peer->name, first, peer->name, gone);
 }
 
@@ -208,10 +217,12 @@ static void one_of_each(const sbx_config *config, enum kind kind, long turn)
         int side = turn % 2 == 0 ? at : sides - 1 - at;
         if (kind == WARM)
             until_warm();
-        if (side == 0)
-            one_of_ours(config, kind);
-        else
-            one_of_theirs(&peers[side - 1], kind);
+        for (int row = 0; row < (kind == SPARE ? IN_A_ROW : 1); row++) {
+            if (side == 0)
+                one_of_ours(config, kind);
+            else
+                one_of_theirs(&peers[side - 1], kind);
+        }
     }
 }
 
@@ -241,6 +252,13 @@ static int lifecycle(int argc, char **argv)
     must(sbx_config_check(config, &error), "sbx_config_check");
     for (long run = 0; run < runs; run++)
         one_of_each(config, COLD, run);
+    /* The same with a spare, in the steady state: the first two are created without. */
+    must(sbx_runtime_set_spares(NULL, 1, &error), "sbx_runtime_set_spares");
+    one_of_ours(config, UNCOUNTED);
+    one_of_ours(config, UNCOUNTED);
+    for (long run = 0; run < runs; run++)
+        one_of_each(config, SPARE, run);
+    must(sbx_runtime_set_spares(NULL, 0, &error), "sbx_runtime_set_spares");
     /* The same with a sandbox that is ready: what it takes to make one isn't counted, and isn't done meanwhile. */
     must(sbx_runtime_keep_warm(NULL, config, 1, &error), "sbx_runtime_keep_warm");
     for (long run = 0; run < runs; run++)

@@ -5,7 +5,8 @@
  *   image lifecycle RUNS ROOTFS PATH RAW...
  *                                    RUNS times: a sandbox on the image that PATH has, whose program /server writes one
  *                                    byte, then one on the directory ROOTFS, then one run of RAW... (client/raw.c):
- *                                    "image", "directory" or "raw", and MICROSECONDS from before to the byte
+ *                                    "image", "directory" or "raw", and MICROSECONDS from before to the byte; then as often
+ *                                    one on the image with a spare, "spare", and RAW..., "beside-spare"
  *   image hold COUNT image|directory PATH
  *                                    COUNT sandboxes at once, until standard input ends; prints "ready"
  *   image snapshot RUNS PATH MIB...  RUNS times, for each MIB: a sandbox on the image that PATH has writes so much, and
@@ -113,6 +114,21 @@ static int lifecycle(int argc, char **argv)
             die("plain runsc gave no figures");
         if (run > 0)
             printf("raw %lld\n", first);
+    }
+    /* On the image with a spare: the first two are created without. */
+    must(sbx_runtime_set_spares(NULL, 1, &error), "sbx_runtime_set_spares");
+    for (long run = -1; run <= runs; run++) {
+        long long first, gone;
+        int64_t before = now_ns();
+        sbx_sandbox *sandbox = started(configs[0]);
+        long long passed = (now_ns() - before) / 1000;
+        end(sandbox);
+        fputc('\n', to_raw);
+        fflush(to_raw);
+        if (fscanf(from_raw, "%lld %lld", &first, &gone) != 2)
+            die("plain runsc gave no figures");
+        if (run > 0)
+            printf("spare %lld\nbeside-spare %lld\n", passed, first);
     }
     sbx_config_free(configs[0]);
     sbx_config_free(configs[1]);

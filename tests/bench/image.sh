@@ -140,10 +140,13 @@ measure_image_start() {
         image) record image-start ours "$microseconds" ;;
         directory) record image-start directory "$microseconds" ;;
         raw) record image-start runsc "$microseconds" ;;
+        spare) record image-spare ours "$microseconds" ;;
+        beside-spare) record image-spare runsc "$microseconds" ;;
         esac
     done <"$work/lifecycle"
     figure image-start runsc us "<=1"
     figure image-start directory us "<=1"
+    figure image-spare runsc us "<=1"
 }
 
 # pss_below PID: kilobytes of all processes below it, what several share divided among them.

@@ -76,6 +76,9 @@ report_start() {
     for suffix in "" -default-root; do
         figure "start$suffix" runsc us "<=1.15"
         printf '%-22s %10s us         of it\n' "  sbx_create" "$(median "$work/runs.create$suffix.ours")"
+        figure "spare$suffix" runsc us "<=1"
+        printf '%-22s %10s us         of it\n' "  sbx_create" "$(median "$work/runs.create-spare$suffix.ours")"
+        figure "whole$suffix" runsc us
         figure "first$suffix" runsc us
         printf '%-22s %10s us         of it\n' "  sbx_create" "$(median "$work/runs.create-first$suffix.ours")"
         figure "warm$suffix" runsc us "<=0.12"
