@@ -2129,8 +2129,8 @@ int sbx_runtime_keep_warm(struct sbx_runtime *runtime,
                           struct sbx_error *error);
 
 // Keeps `count` spares, 0 to 16; none by default. A spare is a sandbox that was started as far as gVisor's own program,
-// which waits there before it looks at what it is to run. A creation that takes one starts in about two thirds of the time;
-// a spare costs a few MB, where a warm sandbox costs what any does (sbx_runtime_keep_warm).
+// which waits there before it looks at what it is to run. A creation that takes one has that part of a start behind it. A
+// spare costs about 3 MB, where a warm sandbox costs what any does (sbx_runtime_keep_warm).
 //
 // They are for sandboxes like the last two that were created one after the other, if those were alike: the same root file
 // system or image, mounts, limits, MTU, host name, number of host services, and both with a network or both without.

@@ -1,6 +1,7 @@
 //! A runtime: two threads, however many sandboxes (and one more while some are planned), and the registry of
 //! sandboxes.
 
+mod backoff;
 mod claim;
 mod control;
 mod host;
@@ -11,6 +12,7 @@ mod planning;
 mod thread;
 mod volumes;
 mod warm;
+mod warm_stats;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -19,7 +21,7 @@ use std::time::Instant;
 pub(crate) use host::{keeper, locator};
 use once_cell::sync::OnceCell;
 use warm::Pool;
-pub use warm::WarmStats;
+pub use warm_stats::WarmStats;
 
 use crate::config::{Config, RuntimeConfig};
 use crate::engine;

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::warm::Miss;
+use super::warm_stats::Miss;
 use crate::error::{Code, Context, Error, Result};
 use crate::reactor::{Key, Kind, Reactor, Slab, TimerId};
 use crate::sandbox::{Command, Creation, MAX_POLICY_TASKS, Plan, Shared, too_many_policy_tasks};

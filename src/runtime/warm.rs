@@ -8,10 +8,14 @@
 //! made from ([`crate::sandbox::Stamp`]); else it goes the ordinary way.
 //!
 //! Nothing here has a descriptor, a thread or a clock.
+//!
+//! One file: templates, members and spares are one table, and each decision looks at all of it.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::backoff::Backoff;
+use super::warm_stats::{Miss, WarmStats};
 use crate::config::{Config, StartKey};
 use crate::error::{Code, Error, Result};
 
@@ -33,57 +37,6 @@ const QUIET: Duration = Duration::from_millis(20);
 const SPARE_QUIET: Duration = Duration::from_millis(2);
 /// How long no member is made after some were ended for what they hold.
 const PRESSURE_PAUSE: Duration = Duration::from_secs(10);
-/// The pause after a member could not be made, or has died. It doubles with each that follows.
-const MIN_BACKOFF: Duration = Duration::from_millis(250);
-const MAX_BACKOFF: Duration = Duration::from_secs(60);
-
-/// What the warm pool of a runtime, or one template of it, has and has done.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WarmStats {
-    /// Members that were asked for.
-    pub wanted: u32,
-    /// Members that a creation can take now.
-    pub ready: u32,
-    /// Members that are being made.
-    pub filling: u32,
-    /// Creations that took a member.
-    pub hits: u64,
-    /// Creations that found no member ready, or only one that has died.
-    pub misses_empty: u64,
-    /// Creations whose settings were not the template's. Counted for the template that is most like them.
-    pub misses_different: u64,
-    /// Creations for which the members were not current any more, because something on the host has changed.
-    pub misses_changed: u64,
-    /// Members that ended unused: too old, not current, too many, or in the way of a creation.
-    pub discarded: u64,
-    /// Members that could not be made, or that died.
-    pub failures: u64,
-    /// Why the last creation that took none took none.
-    pub last_miss: Option<String>,
-    /// Why the last member that failed did.
-    pub last_failure: Option<String>,
-}
-
-impl WarmStats {
-    fn add(&mut self, other: &Self) {
-        self.wanted = self.wanted.saturating_add(other.wanted);
-        self.ready = self.ready.saturating_add(other.ready);
-        self.filling = self.filling.saturating_add(other.filling);
-        self.hits += other.hits;
-        self.misses_empty += other.misses_empty;
-        self.misses_different += other.misses_different;
-        self.misses_changed += other.misses_changed;
-        self.discarded += other.discarded;
-        self.failures += other.failures;
-        if other.last_miss.is_some() {
-            self.last_miss.clone_from(&other.last_miss);
-        }
-        if other.last_failure.is_some() {
-            self.last_failure.clone_from(&other.last_failure);
-        }
-    }
-}
 
 /// What there is for a creation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,18 +47,6 @@ pub(super) enum Found {
     Members(Vec<u64>),
     /// None that fits.
     Miss,
-}
-
-/// Why a creation took no member of a template that it fits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Miss {
-    /// None was ready.
-    #[default]
-    Empty,
-    /// None was what would be started now: what they differed in.
-    Changed(&'static str),
-    /// The one that it was to take gave no sign of life.
-    Died,
 }
 
 /// Sandboxes that are alike until their program starts.
@@ -123,9 +64,7 @@ struct Template {
     expected: Vec<u64>,
     /// The last creation that it matched.
     used: Instant,
-    /// How many members have failed in a row, and until when none is made.
-    failures: u32,
-    not_before: Option<Instant>,
+    backoff: Backoff,
     /// The order of what the last miss and the last failure were.
     last_change: u64,
 }
@@ -146,8 +85,7 @@ impl Template {
             ready: VecDeque::new(),
             expected: Vec::new(),
             used: now,
-            failures: 0,
-            not_before: None,
+            backoff: Backoff::default(),
             last_change: 0,
         }
     }
@@ -174,9 +112,7 @@ impl Template {
     fn fail(&mut self, now: Instant, error: &str) {
         self.stats.failures += 1;
         self.stats.last_failure = Some(error.to_owned());
-        let doubled = 2_u32.checked_pow(self.failures).and_then(|factor| MIN_BACKOFF.checked_mul(factor));
-        self.failures = self.failures.saturating_add(1);
-        self.not_before = now.checked_add(doubled.unwrap_or(MAX_BACKOFF).min(MAX_BACKOFF));
+        self.backoff.fail(now);
     }
 }
 
@@ -245,7 +181,7 @@ impl Pool {
         match self.templates.iter_mut().find(|one| !one.is_spare && one.key == key) {
             Some(known) => {
                 (known.stats.wanted, known.used, known.config) = (count, now, config);
-                (known.failures, known.not_before) = (0, None);
+                known.backoff = Backoff::default();
             }
             None if count == 0 => {}
             None => {
@@ -425,7 +361,7 @@ impl Pool {
         if let Some(template) = self.template_of(number) {
             template.ready.retain(|other| other.number != number);
             template.stats.hits += 1;
-            template.failures = 0;
+            template.backoff.succeed();
         }
     }
 
@@ -437,24 +373,9 @@ impl Pool {
         let Some((index, differences)) = differences.min_by_key(|(_, differences)| differences.len()) else {
             return;
         };
-        let (field, why): (fn(&mut WarmStats) -> &mut u64, _) = match miss {
-            _ if !differences.is_empty() => {
-                let text = format!("different from the template: {}", differences.join(", "));
-                (|stats| &mut stats.misses_different, text)
-            }
-            Miss::Changed(what) => {
-                (|stats| &mut stats.misses_changed, format!("changed since the members were made: {what}"))
-            }
-            Miss::Empty => (|stats| &mut stats.misses_empty, "no member was ready".to_owned()),
-            Miss::Died => {
-                let text = "the member that was to be taken has died or does not answer";
-                (|stats| &mut stats.misses_empty, text.to_owned())
-            }
-        };
         self.changes += 1;
         if let Some(template) = self.templates.get_mut(index) {
-            *field(&mut template.stats) += 1;
-            template.stats.last_miss = Some(why);
+            template.stats.missed(&differences, miss);
             template.last_change = self.changes;
         }
     }
@@ -535,7 +456,7 @@ impl Pool {
     /// When a member of this template may be made.
     fn resumes(&self, template: &Template, quiet: Instant) -> Option<Instant> {
         let (_, _, pause) = template.times();
-        self.paused_until.max(quiet.checked_add(pause)).max(template.not_before)
+        self.paused_until.max(quiet.checked_add(pause)).max(template.backoff.until())
     }
 
     /// When there may be something to do next, if nothing happens before.

@@ -1,6 +1,7 @@
 //! What the pool decides, over a clock of its own.
 
 use super::*;
+use crate::runtime::backoff::{MAX_BACKOFF, MIN_BACKOFF};
 
 fn template(mtu: u32) -> Config {
     let mut config = Config::new();

@@ -38,11 +38,12 @@ use std::time::Duration;
 pub(crate) use archive::{Archive, ArchiveTask};
 pub use connection::Connection;
 pub(crate) use control::{Command, Control, Creation};
-pub(crate) use driver::{ControlCx, Depth, SandboxDriver, Stage, admit};
+pub(crate) use driver::{ControlCx, SandboxDriver, Stage, admit};
 pub(crate) use exec::Executed;
 pub use exec::Process;
 pub(crate) use images::HostResources;
 pub(crate) use input::Input;
+pub(crate) use lifecycle::Depth;
 pub(crate) use listeners::Listeners;
 pub(crate) use liveness::{Pulse, Watched};
 #[cfg(feature = "test-hooks")]

@@ -13,7 +13,7 @@ use super::creation::of;
 use crate::reactor::Key;
 use crate::runtime::claim::Claim;
 use crate::runtime::planning::{Returned, Turn};
-use crate::runtime::warm::Miss;
+use crate::runtime::warm_stats::Miss;
 use crate::sandbox::{Creation, Listeners, Plan};
 
 impl Loop {

@@ -9,7 +9,8 @@ use crate::reactor::Key;
 use crate::runsc::command::SandboxId;
 use crate::runtime::NUMBERS;
 use crate::runtime::planning::Turn;
-use crate::runtime::warm::{Found, Miss, Next};
+use crate::runtime::warm::{Found, Next};
+use crate::runtime::warm_stats::Miss;
 use crate::sandbox::{Creation, Listeners, Plan, SandboxDriver, Shared, Stage};
 
 impl Loop {

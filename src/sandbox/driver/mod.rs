@@ -26,7 +26,7 @@ use super::files::{FileOutcome, FileTask};
 use super::gateway::{self, Gateway};
 use super::init_link::{InitLink, register};
 use super::input::{Input, InputWatch};
-use super::lifecycle::{Event, Lifecycle, Observed, PROGRAM, Phase, ProbeSettings, Settings};
+use super::lifecycle::{Depth, Event, Lifecycle, Observed, PROGRAM, Phase, ProbeSettings, Settings};
 use super::listeners::Listeners;
 use super::loopback::{LoopbackCx, Loopbacks};
 use super::plan::{self, Plan, Question};
@@ -46,7 +46,7 @@ use crate::process::CaptureReader;
 use crate::reactor::{Admission, FdBudget, FdSlot, Key, Reactor, Slab, TimerId, Use};
 use crate::{egress, engine};
 use life_check::LifeCheck;
-pub(crate) use warm::{Depth, Stage, admit};
+pub(crate) use warm::{Stage, admit};
 
 /// What the control thread lends to a driver for one call: its own fields.
 #[derive(Debug)]
@@ -122,8 +122,7 @@ fn settings(config: &Config, plan: &Plan, groups: &Groups, depth: Depth) -> Sett
     });
     let has_command = !config.command().is_empty();
     Settings {
-        is_member: depth != Depth::Program,
-        is_held: depth == Depth::Runsc,
+        depth,
         network: plan.network,
         has_command,
         has_start: has_command || plan.start.directory != b"/" || !plan.start.files.is_empty(),

@@ -16,8 +16,7 @@ impl SandboxDriver {
     pub(crate) fn bare(now: Instant, number: u64, budget: &FdBudget) -> Self {
         let shared = Shared::new(number, SandboxId::random().unwrap(), Config::new()).unwrap();
         let settings = Settings {
-            is_member: false,
-            is_held: false,
+            depth: Depth::Program,
             network: false,
             has_command: false,
             has_start: false,

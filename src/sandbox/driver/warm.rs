@@ -9,19 +9,8 @@ use crate::error::{Error, Result};
 use crate::keeper::wire::init::Request as ToInit;
 use crate::limits;
 use crate::reactor::FdBudget;
-use crate::sandbox::lifecycle::{Event, Phase};
+use crate::sandbox::lifecycle::{Depth, Event, Phase};
 use crate::sandbox::{Listeners, Plan, Shared, Stamp};
-
-/// How far a sandbox starts by itself. A member of the pool waits there until a creation takes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Depth {
-    /// Up to its program: it is the host's.
-    Program,
-    /// Up to its init: it is warm.
-    Init,
-    /// Up to a runsc that has not looked at its bundle: it is a spare.
-    Runsc,
-}
 
 /// Where a sandbox is, for the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -42,6 +42,7 @@ use exit_snapshot::{EXIT_SNAPSHOT_TIMEOUT, EXIT_SNAPSHOT_WAIT};
 use idle::Idle;
 use probe::Probe;
 pub(super) use probe::ProbeSettings;
+pub(crate) use settings::Depth;
 pub(super) use settings::Settings;
 use stop::Stop;
 use unanswered::Unanswered;
@@ -268,17 +269,17 @@ impl Lifecycle {
 
     /// Whether it is a member of the pool that no creation has taken.
     pub(super) fn is_member(&self) -> bool {
-        self.settings.is_member
+        self.settings.depth != Depth::Program
     }
 
     /// Whether it is one whose runsc is held.
     pub(super) fn is_held(&self) -> bool {
-        self.settings.is_held
+        self.settings.depth == Depth::Runsc
     }
 
     /// Whether a creation can take it.
     pub(super) fn can_be_taken(&self) -> bool {
-        let waits = self.settings.is_held || self.init_is_ready && !self.memory_is_unseen;
+        let waits = self.is_held() || self.init_is_ready && !self.memory_is_unseen;
         let is_whole = self.keeper_is_open && self.init_is_open && self.pending_loss.is_none();
         self.phase == Phase::Warm && waits && is_whole
     }

@@ -79,7 +79,7 @@ impl Lifecycle {
     /// timeout of its own for that, of one that ends nothing is expected, and one that is paused can't answer.
     pub(super) fn check_silence(&mut self, now: Instant, watched: Duration, todo: &mut Actions) {
         // A spare has no init yet.
-        let is_member = self.can_be_taken() && !self.settings.is_held;
+        let is_member = self.can_be_taken() && !self.is_held();
         if !(self.is_running() || is_member) || !self.init_is_open || self.snapshot.is_some() {
             return;
         }

@@ -4,13 +4,21 @@ use std::time::Duration;
 
 use super::probe::ProbeSettings;
 
+/// How far a sandbox starts by itself. A member of the pool waits there until a creation takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Up to its program: it is the host's.
+    Program,
+    /// Up to its init: it is warm.
+    Init,
+    /// Up to a runsc that is held before it reads its bundle: it is a spare.
+    Runsc,
+}
+
 /// What the configuration says about a sandbox's life. Open fields: plain data that the driver fills in.
 #[derive(Clone, Debug)]
 pub(in crate::sandbox) struct Settings {
-    /// It is a member of the warm pool: it starts up to init and waits there.
-    pub(in crate::sandbox) is_member: bool,
-    /// Such a member waits earlier: its runsc is held before it reads its bundle.
-    pub(in crate::sandbox) is_held: bool,
+    pub(in crate::sandbox) depth: Depth,
     /// It has a gateway and a way out.
     pub(in crate::sandbox) network: bool,
     /// It has a program of its own.

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::idle::Idle;
 use super::probe::Probe;
-use super::{Action, Actions, Cause, KILL_GRACE, Lifecycle, Notice, Part, Phase, START_TIMEOUT, Settings};
+use super::{
+    Action, Actions, Cause, Depth, KILL_GRACE, Lifecycle, Notice, Part, Phase, START_TIMEOUT, Settings,
+};
 use crate::error::{Code, Error};
 
 impl Lifecycle {
@@ -15,8 +17,8 @@ impl Lifecycle {
             Part::Relays => self.relays = true,
         }
         if self.phase == Phase::Preparing && self.links && self.files && self.relays {
-            self.phase = if self.settings.is_member { Phase::Warm } else { Phase::Booting };
-            todo.push(if self.settings.is_held { Action::HoldRunsc } else { Action::StartRunsc });
+            self.phase = if self.is_member() { Phase::Warm } else { Phase::Booting };
+            todo.push(if self.is_held() { Action::HoldRunsc } else { Action::StartRunsc });
             todo.push(self.lifetime_limit(START_TIMEOUT));
         }
     }
@@ -83,10 +85,10 @@ impl Lifecycle {
         }
         self.idle = Idle::new(settings.idle_timeout);
         self.probe = Probe::new(settings.probe);
-        if self.settings.is_held {
+        if self.is_held() {
             todo.push(Action::LetGoOfRunsc);
         }
-        self.settings = Settings { is_member: false, is_held: false, ..settings };
+        self.settings = Settings { depth: Depth::Program, ..settings };
         self.phase = Phase::Booting;
         self.deadline = now.checked_add(START_TIMEOUT);
         todo.push(self.lifetime_limit(START_TIMEOUT));

@@ -9,7 +9,7 @@ cpp_with_cmake() {
         -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON && cmake --build "$work/cpp/cmake"
 }
 
-check "cpp/size" below_lines 1050 examples/cpp/sbx.hpp
+check "cpp/size" below_lines 1060 examples/cpp/sbx.hpp
 if wanted_any cpp/http_server cpp/no-library cpp/tests cpp/sanitized cpp/cmake; then
     need_packages cmake:cmake make:make
     if ! pkg-config --exists libcurl; then

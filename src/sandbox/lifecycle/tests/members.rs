@@ -5,7 +5,7 @@ use super::*;
 
 /// A member of the warm pool, as far as init's first message.
 fn member(settings: Settings) -> Sandbox {
-    let mut sandbox = Sandbox::new(Settings { is_member: true, timeout: 60 * MINUTE, ..settings });
+    let mut sandbox = Sandbox::new(Settings { depth: Depth::Init, timeout: 60 * MINUTE, ..settings });
     sandbox.all([Part::Links, Part::Files, Part::Relays].map(Event::Prepared));
     sandbox
 }
@@ -40,8 +40,7 @@ fn a_member_waits_with_rules_that_allow_nothing_until_it_is_taken() {
 
 #[test]
 fn a_spare_waits_with_its_runsc_held_until_it_is_taken() {
-    let mut sandbox =
-        Sandbox::new(Settings { is_member: true, is_held: true, timeout: 60 * MINUTE, ..settings() });
+    let mut sandbox = Sandbox::new(Settings { depth: Depth::Runsc, timeout: 60 * MINUTE, ..settings() });
     let prepared = sandbox.all([Part::Links, Part::Files, Part::Relays].map(Event::Prepared));
     assert!(prepared.contains(&Action::HoldRunsc) && !prepared.contains(&Action::StartRunsc));
     assert!(!sandbox.life.can_be_taken());

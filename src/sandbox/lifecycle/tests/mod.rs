@@ -8,7 +8,7 @@ mod table;
 
 use std::time::{Duration, Instant};
 
-use super::{Action, Event, Lifecycle, Notice, Observed, Part, Phase, ProbeSettings, Settings};
+use super::{Action, Depth, Event, Lifecycle, Notice, Observed, Part, Phase, ProbeSettings, Settings};
 use crate::error::{Code, Error};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -16,8 +16,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// A sandbox with everything: network, program, watched memory, control groups, idle timeout, probe.
 fn settings() -> Settings {
     Settings {
-        is_member: false,
-        is_held: false,
+        depth: Depth::Program,
         network: true,
         has_command: true,
         has_start: true,
@@ -54,8 +53,8 @@ impl Sandbox {
 
     /// One with everything, in that phase. Only one that is saved has an exit snapshot.
     fn at(phase: Phase) -> Self {
-        let is_member = phase == Phase::Warm;
-        Self::with(Settings { exit_snapshot: phase == Phase::Saving, is_member, ..settings() }, phase)
+        let depth = if phase == Phase::Warm { Depth::Init } else { Depth::Program };
+        Self::with(Settings { exit_snapshot: phase == Phase::Saving, depth, ..settings() }, phase)
     }
 
     /// One with these settings, in that phase.
