@@ -33,7 +33,7 @@ for name; do
     tests="$tests --test $name"
 done
 # shellcheck disable=SC2086 # words
-CARGO_TARGET_DIR=$target CARGO_PROFILE_DEV_OPT_LEVEL=2 cargo test --quiet --locked --all-features --no-run \
+CARGO_TARGET_DIR=$target CARGO_PROFILE_DEV_OPT_LEVEL=2 SBX_TEST_PATIENCE=180 cargo test --quiet --locked --all-features --no-run \
     --message-format=json-render-diagnostics $tests >"$logs/cargo.json"
 python3 tests/harness/executables.py <"$logs/cargo.json" >"$logs/executables"
 
