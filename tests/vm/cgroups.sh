@@ -110,7 +110,7 @@ done
     cd "$modules"
     into=$root/lib/modules/${modules##*/}
     mkdir -p "$into"
-    cp modules.builtin modules.order "$into"
+    cp modules.builtin modules.builtin.modinfo modules.order "$into"
     for each in net drivers/net/veth.ko drivers/virtio drivers/block lib crypto arch/x86/crypto fs/ext4 fs/jbd2 fs/mbcache.ko; do
         for path in "kernel/$each"*; do
             [ ! -e "$path" ] || cp --parents -r "$path" "$into"
