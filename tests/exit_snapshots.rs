@@ -59,7 +59,9 @@ fn each_end_leaves_an_image() {
     let base = import(&store, root());
     let stay = "echo kept >/kept; echo not >/tmp/not; rm /etc/motd; : >/ready; while :; do sleep 1; done";
     type End = fn(&Sandbox);
-    let (second, long) = (Duration::from_secs(1), Duration::from_secs(100));
+    // A second, in which what comes before `/ready` is done: an emulated machine takes longer.
+    let second = PATIENCE.unwrap() / 30;
+    let long = 100 * second;
     let ends: [(&str, Duration, Option<Duration>, End, ExitReason); 5] = [
         ("echo kept >/kept; rm /etc/motd; exit 3", long, None, |_| (), ExitReason::Exited),
         (stay, long, None, |sandbox| sandbox.terminate().unwrap(), ExitReason::Terminated),
@@ -87,7 +89,7 @@ fn each_end_leaves_an_image() {
             assert_eq!(sandbox.exit_snapshot().unwrap_err().code(), Code::State);
         }
         end(&sandbox);
-        let exit = sandbox.wait(Some(Duration::from_secs(90))).unwrap();
+        let exit = sandbox.wait(PATIENCE.map(|patience| 3 * patience)).unwrap();
         assert_eq!(exit.reason, expected);
         let image = sandbox.exit_snapshot().unwrap().image;
         let all = events(&queue);
@@ -132,7 +134,7 @@ fn programs_are_killed_and_connections_closed_before() {
     sandbox.terminate().unwrap();
     // Closed or reset, at once and not when the image is there.
     let _ = open.read(&mut [0; 16]);
-    let exit = sandbox.wait(Some(Duration::from_secs(90))).unwrap();
+    let exit = sandbox.wait(PATIENCE.map(|patience| 3 * patience)).unwrap();
     assert_eq!(exit.reason, ExitReason::Terminated);
     assert_eq!(program.wait(PATIENCE).unwrap().reason, ExitReason::Terminated);
     let image = sandbox.exit_snapshot().unwrap().image;
@@ -296,7 +298,7 @@ fn an_exit_snapshot_that_fails_lets_the_sandbox_end() {
     let mut config = saved(&base, "truncate -s 1099511627776 /giant; exit 3");
     config.set_queue(&queue, 1).unwrap();
     let sandbox = store.runtime.create(&config).unwrap();
-    assert_eq!(sandbox.wait(Some(Duration::from_secs(90))).unwrap().code, 3);
+    assert_eq!(sandbox.wait(PATIENCE.map(|patience| 3 * patience)).unwrap().code, 3);
     assert_eq!(sandbox.exit_snapshot().unwrap_err().code(), Code::Limit);
     let why = reason(&sandbox, &queue);
     assert!(why.contains("/giant"), "{why}");
@@ -322,7 +324,7 @@ fn the_images_stop_signal_is_used_and_kept() {
         eventually("it is ready", || sandbox.stat_file("/ready", &sbx::FileOptions::new()).is_ok());
         shell(&sandbox, "rm /ready");
         sandbox.stop(0, PATIENCE.unwrap()).unwrap();
-        let exit = sandbox.wait(Some(Duration::from_secs(90))).unwrap();
+        let exit = sandbox.wait(PATIENCE.map(|patience| 3 * patience)).unwrap();
         assert_eq!((exit.reason, exit.code), (ExitReason::Exited, 5));
         image = sandbox.exit_snapshot().unwrap().image;
         assert_eq!(content(&store, &image, "/said"), "box\nusr1\n".repeat(round));
@@ -334,5 +336,5 @@ fn the_images_stop_signal_is_used_and_kept() {
     let sandbox = store.runtime.create(&config).unwrap();
     eventually("it is ready", || sandbox.stat_file("/ready", &sbx::FileOptions::new()).is_ok());
     sandbox.stop(0, PATIENCE.unwrap()).unwrap();
-    assert_eq!(sandbox.wait(Some(Duration::from_secs(90))).unwrap().code, 6);
+    assert_eq!(sandbox.wait(PATIENCE.map(|patience| 3 * patience)).unwrap().code, 6);
 }

@@ -341,8 +341,10 @@ if [ -n "${SBX_LONG:-}" ]; then
     counts=alone
     in_lane long long
     if [ "$contained" = true ]; then
-        check "cgroup v2 in a virtual machine" sh tests/vm/cgroups.sh \
-            "$(awk -F '\t' '$1 == "limits_of_memory" { print $2 }' "$logs/executables")" "$SBX_RUNSC"
+        check "cgroup v2 in a virtual machine" sh tests/long/cgroups.sh
+        if wanted "cgroup v2 in a virtual machine" && [ -e target/vm/logs/counts ]; then
+            cat target/vm/logs/counts
+        fi
     fi
 fi
 cat "$work/results" >>"$results"

@@ -52,6 +52,9 @@ pub(super) fn keeper(step: &[u8], errno: i32) -> Error {
             ": no more network namespaces are allowed: sysctl user.max_net_namespaces=15000"
         }
         ("NETLINK_NETFILTER in G (nf_tables)", _) => ": the kernel has no nf_tables: modprobe nf_tables",
+        (_, libc::ENOSYS) => {
+            ": a system call is missing: the kernel is older than Linux 5.12, or a filter refuses it: see sbx_runtime_check"
+        }
         _ => "",
     };
     Error::system(format!("the keeper failed at {step}"), &cause).with_code(Code::Host).append(remedy)
@@ -160,6 +163,15 @@ pub(super) fn last_words(log: &[u8], output: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kernel_without_a_system_call_is_too_old_or_filtered() {
+        let error = keeper(b"/proc", libc::ENOSYS);
+        assert_eq!((error.code(), error.os_error()), (Code::Host, Some(libc::ENOSYS)));
+        let text = error.to_string();
+        assert!(text.contains("older than Linux 5.12") && text.contains("sbx_runtime_check"), "{text}");
+        assert!(!keeper(b"/proc", libc::EPERM).to_string().contains("5.12"));
+    }
 
     #[test]
     fn the_last_message_of_the_log_counts() {

@@ -1,6 +1,6 @@
 //! What the integration tests share.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 pub mod busybox;
 pub mod client;
@@ -14,8 +14,14 @@ use std::time::Duration;
 use sbx::{Config, Runtime, RuntimeConfig, Sandbox, Stdio, Stream};
 
 /// How long tests wait for what has to come, however busy the machine is; what has not come by then doesn't come. Where a time is
-/// what is tested, it is written there.
-pub const PATIENCE: Option<Duration> = Some(Duration::from_secs(30));
+/// what is tested, it is written there. An emulated machine takes longer: built with `SBX_TEST_PATIENCE`, tests wait so many seconds.
+pub const PATIENCE: Option<Duration> = Some(Duration::from_secs(match option_env!("SBX_TEST_PATIENCE") {
+    Some(seconds) => match u64::from_str_radix(seconds, 10) {
+        Ok(seconds) => seconds,
+        Err(_) => panic!("SBX_TEST_PATIENCE is a number of seconds"),
+    },
+    None => 30,
+}));
 
 /// The runsc to test with. The build ignores tests that need one where `SBX_RUNSC` isn't set (build.rs).
 pub fn runsc() -> String {
