@@ -261,6 +261,7 @@ table_is_whole() {
         cut -f 1 "$work/executables"
         # Built with --long only.
         echo c/installed
+        echo go/cgocheck2
     } >"$work/available"
     odd_rows "$work/available" >"$work/odd-rows"
     cat "$work/odd-rows"
