@@ -2129,7 +2129,7 @@ int sbx_runtime_keep_warm(struct sbx_runtime *runtime,
                           struct sbx_error *error);
 
 // Keeps `count` spares, 0 to 16; none by default. A spare is a sandbox that was started as far as gVisor's own program,
-// which waits there before it looks at what it is to run. A creation that takes one has that part of a start behind it. A
+// which waits there before it looks at what it is to run. A creation that takes one skips that part of a start. A
 // spare costs about 3 MB, where a warm sandbox costs what any does (sbx_runtime_keep_warm).
 //
 // They are for sandboxes like the last two that were created one after the other, if those were alike: the same root file
@@ -2140,8 +2140,9 @@ int sbx_runtime_keep_warm(struct sbx_runtime *runtime,
 //
 // Spares are made in the background, one at a time, while no sandbox is being created: the first after the second creation.
 // They end 30 seconds after the last creation that could have taken one. Those for which something on the host has changed
-// are not used, and what ends warm sandboxes ends them, before those. Each holds the descriptors of a sandbox. Any thread,
-// never blocks.
+// are not used, and what ends warm sandboxes ends them, before those. Each holds the descriptors of a sandbox.
+// sbx_runtime_warm_stats doesn't count them. A creation fails if the spare that it takes dies in that very moment. Any
+// thread, never blocks.
 //
 // Returns 0; SBX_EINVALID, SBX_ECLOSED, SBX_ESYSTEM; with a NULL runtime also what sbx_runtime_new returns, except
 // SBX_ERUNSC_MISSING and SBX_ERUNSC_UNUSABLE.
@@ -2810,11 +2811,11 @@ int sbx_build_set_context(struct sbx_build *build,
                           const char *path);
 
 // Sets what of the context is left out, in the place of its .dockerignore, which is a file like any other then: `count`
-// patterns as that file has them, at most 10,000 and 1 MiB together. The last one that is about a path, or about a directory
+// patterns as that file has them, but for its comments, at most 10,000 and 1 MiB together. The last one that is about a path, or about a directory
 // above it, decides; with a ! before it the path is copied all the same. A count of 0 leaves out nothing; without this
 // function the file holds.
 //
-// Returns 0; SBX_EINVALID (what is no pattern, which the error names), SBX_ELIMIT.
+// Returns 0; SBX_EINVALID (a text that is not a pattern; the error names it), SBX_ELIMIT.
 int sbx_build_set_ignore(struct sbx_build *build,
                          const char *const *patterns,
                          size_t count);

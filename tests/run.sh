@@ -5,8 +5,8 @@
 # capabilities: tests/harness/cases says which as whom. Cases run side by side, two that compute and one that waits, each in
 # namespaces where nothing outside can be reached. The first begin as soon as Rust's tests are built; what else is to be built
 # and checked, is beside them. Without root all of them run once, one at a time. --long also runs what takes hours: storms,
-# 1,000 kills and 10,000 programs as an ordinary user, other kernels, other toolchains (tests/long), and fuzzing. A
-# filter is a part of a test's name.
+# 1,000 kills and 10,000 programs as an ordinary user, whole cases where else a part of them runs under an identity, other
+# kernels, other toolchains (tests/long), and fuzzing. A filter is a part of a test's name.
 #
 # The last line is "N passed, N failed". The exit status is 0 if nothing failed. Logs: target/test-logs. How long each
 # case took is in the file times there; sh tests/run.sh --times prints the slowest of the last time.
@@ -261,6 +261,7 @@ table_is_whole() {
         cut -f 1 "$work/executables"
         # Built with --long only.
         echo c/installed
+        echo go/cgocheck2
     } >"$work/available"
     odd_rows "$work/available" >"$work/odd-rows"
     cat "$work/odd-rows"

@@ -16,7 +16,7 @@ import (
 type Build struct {
 	Dockerfile string            // its text, not its path
 	Context    string            // the directory that COPY and ADD take files from
-	Ignore     []string          // patterns in the place of its .dockerignore, if not nil; none leave out nothing
+	Ignore     []string          // patterns in the place of its .dockerignore, if not nil; an empty list leaves nothing out
 	Contexts   map[string]string // further ones by name, for COPY --from=NAME
 	Args       map[string]string // the values of ARGs
 	Secrets    map[string]string // for RUN --mount=type=secret,id=ID: files in memory that are in no image

@@ -75,7 +75,7 @@ func MaxStarts() (int, error) {
 	return readCount("max starts", func(e *C.sbx_error) C.int { return C.sbx_runtime_max_starts(nil, e) })
 }
 
-// SetSpares keeps so many spares, up to 16; none by default. A spare is a sandbox that has started as far as gVisor's own
+// SetSpares keeps count spares, up to 16; none by default. A spare is a sandbox that has started as far as gVisor's own
 // program, for sandboxes like the last two that were created, if those were alike. It costs about 3 MB and saves a part of a
 // start.
 func SetSpares(count int) error {

@@ -243,7 +243,7 @@ export function importImage(path: string, options?: ImportOptions): Promise<Imag
 export interface BuildOptions {
   /** The directory that COPY and ADD take files from. */
   context?: string;
-  /** Patterns in the place of its .dockerignore; none leave out nothing. If nothing is said, the file holds. */
+  /** Patterns in the place of its .dockerignore: an empty list leaves nothing out; without it the file applies. */
   ignore?: readonly string[];
   /** Further ones by name, for COPY --from=NAME. */
   contexts?: Readonly<Record<string, string>>;
@@ -720,7 +720,7 @@ export function setMaxStarts(count: number): void;
 export function maxStarts(): number;
 
 /**
- * Keeps so many spares, up to 16; none by default. A spare is a sandbox that has started as far as gVisor's own program, for
+ * Keeps `count` spares, up to 16; none by default. A spare is a sandbox that has started as far as gVisor's own program, for
  * sandboxes like the last two that were created, if those were alike. It costs about 3 MB and saves a part of a start.
  */
 export function setSpares(count: number): void;

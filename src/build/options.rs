@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::dockerfile::is_secret_id;
 use super::ignore::{Ignore, MAX_PATTERNS};
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::first_error::FirstError;
 use crate::policy::Policy;
 
@@ -130,7 +130,7 @@ impl Build {
     }
 
     /// Sets what of the context is left out, in the place of its `.dockerignore`: patterns as that file has them, at most 10,000
-    /// and 1 MiB together. None at all leave out nothing. The file is like any other then.
+    /// and 1 MiB together; a `#` is no comment. An empty list leaves nothing out. The file is then copied like any other.
     pub fn set_ignore<I>(&mut self, patterns: I) -> Result<&mut Self>
     where
         I: IntoIterator,
@@ -139,6 +139,10 @@ impl Build {
         self.latch(|build| {
             let patterns = patterns.into_iter().map(|each| each.as_ref().to_owned());
             let patterns: Vec<String> = patterns.take(MAX_PATTERNS + 1).collect();
+            if patterns.len() > MAX_PATTERNS {
+                let text = format!("ignore: there are more than {MAX_PATTERNS} patterns");
+                return Err(Error::new(Code::Limit, text));
+            }
             Ignore::of_list(&patterns).map_err(|error| error.context("ignore"))?;
             build.ignore = Some(patterns.into());
             Ok(())
@@ -344,6 +348,9 @@ mod tests {
     fn a_bad_pattern_is_named() {
         let mut build = Build::new("FROM scratch");
         build.set_ignore([""; 0]).unwrap().set_ignore(["*.key", "!a"]).unwrap();
+        // Texts that are no rule count, too: none may be lost behind them.
+        let blanks = std::iter::repeat_n("", MAX_PATTERNS).chain(["secret.key"]);
+        assert_eq!(Build::new("FROM scratch").set_ignore(blanks).unwrap_err().code(), Code::Limit);
         let error = build.set_ignore(["*.key", "a["]).unwrap_err();
         assert!(error.message().starts_with("ignore: the pattern \"a[\""), "{error}");
         assert_eq!(build.check().unwrap_err().message(), error.message());

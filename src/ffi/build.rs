@@ -106,11 +106,11 @@ pub unsafe extern "C" fn sbx_build_set_context(build: *mut sbx_build, path: *con
 }
 
 /// Sets what of the context is left out, in the place of its .dockerignore, which is a file like any other then: `count`
-/// patterns as that file has them, at most 10,000 and 1 MiB together. The last one that is about a path, or about a directory
+/// patterns as that file has them, but for its comments, at most 10,000 and 1 MiB together. The last one that is about a path, or about a directory
 /// above it, decides; with a ! before it the path is copied all the same. A count of 0 leaves out nothing; without this
 /// function the file holds.
 ///
-/// Returns 0; SBX_EINVALID (what is no pattern, which the error names), SBX_ELIMIT.
+/// Returns 0; SBX_EINVALID (a text that is not a pattern; the error names it), SBX_ELIMIT.
 ///
 /// # Safety
 /// `patterns` must point to `count` terminated texts, or be NULL with a count of 0.

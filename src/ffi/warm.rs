@@ -110,7 +110,7 @@ pub unsafe extern "C" fn sbx_runtime_keep_warm(
 }
 
 /// Keeps `count` spares, 0 to 16; none by default. A spare is a sandbox that was started as far as gVisor's own program,
-/// which waits there before it looks at what it is to run. A creation that takes one has that part of a start behind it. A
+/// which waits there before it looks at what it is to run. A creation that takes one skips that part of a start. A
 /// spare costs about 3 MB, where a warm sandbox costs what any does (sbx_runtime_keep_warm).
 ///
 /// They are for sandboxes like the last two that were created one after the other, if those were alike: the same root file
@@ -121,8 +121,9 @@ pub unsafe extern "C" fn sbx_runtime_keep_warm(
 ///
 /// Spares are made in the background, one at a time, while no sandbox is being created: the first after the second creation.
 /// They end 30 seconds after the last creation that could have taken one. Those for which something on the host has changed
-/// are not used, and what ends warm sandboxes ends them, before those. Each holds the descriptors of a sandbox. Any thread,
-/// never blocks.
+/// are not used, and what ends warm sandboxes ends them, before those. Each holds the descriptors of a sandbox.
+/// sbx_runtime_warm_stats doesn't count them. A creation fails if the spare that it takes dies in that very moment. Any
+/// thread, never blocks.
 ///
 /// Returns 0; SBX_EINVALID, SBX_ECLOSED, SBX_ESYSTEM; with a NULL runtime also what sbx_runtime_new returns, except
 /// SBX_ERUNSC_MISSING and SBX_ERUNSC_UNUSABLE.

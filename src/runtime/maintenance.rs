@@ -3,11 +3,14 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::warm::{Next, Pool};
 use crate::reactor::{Key, Kind, Reactor, Slab, TimerId};
 use crate::sandbox::{Stage, memory_is_low};
+
+/// How long until the next look while a sandbox is being created.
+const BUSY_LOOK: Duration = Duration::from_secs(60);
 
 /// The warm pool, and what the control thread knows for it.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub(super) struct PoolMaintenance {
     starting: HashSet<u64>,
     /// Since when none is.
     quiet: Instant,
+    /// Whether one was when the pool was last looked at.
+    is_busy: bool,
     /// Whether the host has too little memory for members.
     memory_is_low: fn() -> bool,
 }
@@ -32,6 +37,7 @@ impl PoolMaintenance {
             timer: None,
             starting: HashSet::new(),
             quiet: Instant::now(),
+            is_busy: false,
             memory_is_low,
         }
     }
@@ -83,7 +89,8 @@ impl PoolMaintenance {
     /// The member to make next, if one is to be made now. None is while a sandbox of the host's is being
     /// created, or [planned](super::planning).
     pub(super) fn next(&mut self, now: Instant, is_planning: bool) -> Option<Next> {
-        if is_planning || !self.starting.is_empty() {
+        self.is_busy = is_planning || !self.starting.is_empty();
+        if self.is_busy {
             self.quiet = now;
         }
         self.pool().next(now, self.quiet)
@@ -91,7 +98,9 @@ impl PoolMaintenance {
 
     /// Sets the timer to the next time that there may be something to do, for the pool or for a claim.
     pub(super) fn schedule(&mut self, reactor: &mut Reactor, now: Instant, claim: Option<Instant>) {
-        let at = self.pool().next_look(now, self.quiet).into_iter().chain(claim).min();
+        // While a sandbox is being created no member is made, and its start or end wakes the thread anyway.
+        let quiet = if self.is_busy { now + BUSY_LOOK } else { self.quiet };
+        let at = self.pool().next_look(now, quiet).into_iter().chain(claim).min();
         if self.timer.map(TimerId::at) != at {
             if let Some(timer) = self.timer.take() {
                 reactor.cancel(timer);

@@ -227,7 +227,7 @@ impl Runtime {
     }
 
     /// Keeps this many spares, 0 to 16; none by default. A spare is a sandbox that was started as far as gVisor's own program,
-    /// which waits there before it looks at what it is to run. A creation that takes one has that part of a start behind it. A
+    /// which waits there before it looks at what it is to run. A creation that takes one skips that part of a start. A
     /// spare costs about 3 MB, where a warm sandbox costs what any does ([`Runtime::keep_warm`]).
     ///
     /// They are for sandboxes like the last two that were created one after the other, if those were alike: the same root
@@ -239,8 +239,9 @@ impl Runtime {
         if count > MAX_SPARES {
             return Err(Error::invalid(format!("spares {count}: must be from 0 to {MAX_SPARES}")));
         }
+        let before = self.spares();
         self.pool().set_spares(count);
-        self.inner.way.send(Command::TendPool)
+        self.inner.way.send(Command::TendPool).inspect_err(|_| self.pool().set_spares(before))
     }
 
     /// How many spares are kept.

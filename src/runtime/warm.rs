@@ -152,8 +152,8 @@ pub(super) struct Pool {
     changes: u64,
     /// How many spares there are to be.
     spares: u32,
-    /// What the last creation was started with, if that isn't what the spares are.
-    last: Option<StartKey>,
+    /// What the last creation was started with, and when, if that isn't what the spares are.
+    last: Option<(StartKey, Instant)>,
 }
 
 impl Pool {
@@ -207,27 +207,27 @@ impl Pool {
         self.spares
     }
 
-    /// A creation begins that takes no member but a spare. Two in a row that are alike are what the spares are for: one
-    /// sandbox alone is not worth any, and those that differ from each other are none.
+    /// A creation has begun that takes no member but a spare. Two in a row that are alike are what the spares are for: one
+    /// sandbox alone is not worth any, and neither are those that differ from each other or come too rarely.
     pub(super) fn created(&mut self, now: Instant, config: &Config) {
         if self.spares == 0 {
             return;
         }
         let key = StartKey::of(config);
+        let is_warm = self.templates.iter().any(|one| !one.is_spare && one.key == key);
+        let config = config.of_member(MAX_AGE.saturating_add(AGE_SLACK));
+        let Some(config) = config.ok().filter(|_| !is_warm) else { return };
         let current = self.templates.iter_mut().find(|one| one.is_spare && one.stats.wanted > 0);
         if let Some(current) = current.filter(|one| one.key == key) {
             current.used = now;
             self.last = None;
             return;
         }
-        if self.last.as_ref() != Some(&key) {
-            self.last = Some(key);
+        let last = self.last.take().filter(|(_, at)| now.saturating_duration_since(*at) < SPARE_IDLE_AFTER);
+        if last.is_none_or(|(last, _)| last != key) {
+            self.last = Some((key, now));
             return;
         }
-        self.last = None;
-        let is_warm = self.templates.iter().any(|one| !one.is_spare && one.key == key);
-        let config = config.of_member(MAX_AGE.saturating_add(AGE_SLACK));
-        let Some(config) = config.ok().filter(|_| !is_warm) else { return };
         for template in self.templates.iter_mut().filter(|one| one.is_spare) {
             template.stats.wanted = 0;
         }
@@ -393,8 +393,12 @@ impl Pool {
     /// there is none. No other is made for a while.
     pub(super) fn evict(&mut self, now: Instant) -> Option<u64> {
         self.paused_until = now.checked_add(PRESSURE_PAUSE);
+        // A spare saves least, and one that is being made nothing yet.
+        if let Some(filling) = self.filling.take_if(|filling| filling.is_spare) {
+            self.ending.insert(filling.number);
+            return Some(filling.number);
+        }
         let oldest = self.templates.iter().filter(|one| one.free().next().is_some());
-        // A spare saves least.
         let oldest = oldest.min_by_key(|one| (!one.is_spare, one.used));
         let number = oldest.and_then(|one| one.free().next()).map(|member| member.number);
         if let Some(number) = number {
@@ -449,7 +453,8 @@ impl Pool {
         }
         let lacking = self.templates.iter().filter(|one| self.resumes(one, quiet).is_none_or(|at| at <= now));
         let lacking = lacking.map(|one| (one.target(now).saturating_sub(one.ready.len()), one));
-        let (_, template) = lacking.filter(|(count, _)| *count > 0).max_by_key(|(count, _)| *count)?;
+        let (_, template) =
+            lacking.filter(|(count, _)| *count > 0).max_by_key(|(count, one)| (!one.is_spare, *count))?;
         Some(Next { config: template.config.clone(), is_spare: template.is_spare })
     }
 

@@ -251,9 +251,20 @@ fn spares_are_for_what_two_creations_in_a_row_had_in_common() {
     assert_eq!(pool.next(start + SPARE_QUIET, start).unwrap().config.mtu(), 1300);
     pool.created(start, &config);
     assert_eq!(pool.next(start + SPARE_QUIET, start).unwrap().config.mtu(), 1400);
+    // Those that can't have one don't count, and those that come rarely are worth none.
+    let mut rare = Pool::default();
+    rare.set_spares(1);
+    for seconds in 0..4 {
+        rare.created(start + seconds * SPARE_IDLE_AFTER, &config);
+    }
+    assert!(rare.next(start + 4 * SPARE_IDLE_AFTER, start).is_none());
     let mut volumes = Config::new();
     volumes.mount_volume(&crate::config::VolumeMount::new("cache"), "/cache").unwrap();
     (0..2).for_each(|_| pool.created(start, &volumes));
+    let mut between = Pool::default();
+    between.set_spares(1);
+    [&config, &volumes, &config].into_iter().for_each(|config| between.created(start, config));
+    assert!(between.next(start + SPARE_QUIET, start).is_some());
     assert_eq!(pool.surplus(start), None);
     assert_eq!(pool.templates.len(), 1, "what is not wanted any more is forgotten");
 }

@@ -53,6 +53,7 @@ end_clock "a case"
 awk -F '\t' '{ exit !($1 > $2 + 150 && $2 > 10 && $3 == "a case") }' "$times" || { cat "$times"; exit 1; }
 
 # The table: a whole case, a part of one, one that isn't there, and one that the table doesn't have.
+unset SBX_LONG
 table=$scratch/table
 cat >"$table" <<'END'
 # CASE
@@ -65,6 +66,12 @@ printf '%s\tprogram\t/%s\n' one one two two new new >"$scratch/available"
 printf '%s\n' 'one beside - program /one' 'two alone a_part another program /two' \
     'new missing - program /new' >"$scratch/expected"
 expect "the jobs of root" "$(cat "$scratch/expected")" "$(jobs root "$scratch/available" | tr '\t' ' ')"
+printf '%s\n' 'one beside - program /one' 'two alone - program /two' \
+    'new missing - program /new' >"$scratch/expected"
+expect "the jobs of root with --long" "$(cat "$scratch/expected")" \
+    "$(SBX_LONG=1 && jobs root "$scratch/available" | tr '\t' ' ')"
+expect "the jobs of nocap with --long" "new missing - program /new" \
+    "$(SBX_LONG=1 && jobs nocap "$scratch/available" | tr '\t' ' ')"
 expect "the jobs of nocap" "new missing - program /new" "$(jobs nocap "$scratch/available" | tr '\t' ' ')"
 expect "the jobs of a run of one's own" "one two new" "$(jobs self "$scratch/available" | cut -f 1 | tr '\n' ' ' | sed 's/ $//')"
 expect "a row without a case" "gone: there is no such case" "$(odd_rows "$scratch/available")"

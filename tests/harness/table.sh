@@ -39,17 +39,18 @@ rows() {
 
 # jobs RUN AVAILABLE: what that run has to do of what there is, in the table's order. AVAILABLE has a line for each case
 # that there is: name, kind, command. A line of the answer: name, turn, part, kind, command; the turn is "missing" where
-# the table doesn't have the case.
+# the table doesn't have the case, and the part "-" where it is the whole case, as with SBX_LONG everywhere.
 jobs() {
-    rows | awk -F '\t' -v OFS='\t' -v run="$1" '
+    rows | awk -F '\t' -v OFS='\t' -v run="$1" -v long="${SBX_LONG:-}" '
         NR == FNR { kind[$1] = $2; command[$1] = $3; order[++count] = $1; next }
         {
             known[$1] = 1
             if (!($1 in kind)) next
             said = "," $2 ","
-            whole = run == "self" || run == "long" || index(said, "," run ",")
+            starred = index(said, "," run "*,")
+            whole = run == "self" || run == "long" || index(said, "," run ",") || starred && long != ""
             if (whole) print $1, $3, "-", kind[$1], command[$1]
-            else if (index(said, "," run "*,")) print $1, $3, $4, kind[$1], command[$1]
+            else if (starred) print $1, $3, $4, kind[$1], command[$1]
         }
         END {
             for (i = 1; i <= count; i++)

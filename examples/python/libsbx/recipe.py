@@ -256,5 +256,6 @@ def ignored(directory: str, ignore: Ignore) -> list[str]:
     paths = {str(path) for path in dropped if str(path) not in kept and str(path.parent) in kept}
     paths.update(path for each, files in found.items() if each in kept for path in files)
     # Space at the end of a pattern isn't a part of it, unless it is in a class.
-    escaped = (re.sub(r"([*?\[\]\\])", r"\\\1", path) for path in paths)
+    # No pattern can have a line feed, and a ? stands for any character.
+    escaped = (re.sub(r"([*?\[\]\\])", r"\\\1", path).replace("\n", "?") for path in paths)
     return sorted("/" + re.sub(r"(\s)\Z", r"[\1]", path) for path in escaped)

@@ -38,17 +38,24 @@ impl Loop {
             if plan.stamp.is_some() {
                 self.pool().missed(&shared.config, returned.missed);
             }
-            self.pool().created(self.reactor.now(), &shared.config);
             // There is no init in a spare that could give a sign of life.
             if let Some(key) = member {
                 return match self.take_member(key, &shared, plan, listeners) {
-                    Ok(()) => self.begun(key, returned, &shared, false),
+                    Ok(()) => {
+                        self.pool().created(self.reactor.now(), &shared.config);
+                        self.begun(key, returned, &shared, false);
+                    }
                     Err(error) => self.could_not_begin(returned, of(&shared, error), false, true),
                 };
             }
         }
         match self.begin(&shared, plan, listeners, is_member) {
-            Ok(key) => self.begun(key, returned, &shared, is_member),
+            Ok(key) => {
+                if !is_member {
+                    self.pool().created(self.reactor.now(), &shared.config);
+                }
+                self.begun(key, returned, &shared, is_member);
+            }
             Err(error) => self.could_not_begin(returned, of(&shared, error), is_member, is_planned),
         }
     }

@@ -49,7 +49,7 @@ impl Loop {
         listeners: Listeners,
     ) -> Result<()> {
         let Some(driver) = self.sandboxes.get_mut(key) else {
-            return Err(Error::new(Code::Internal, "a member of the warm pool was lost"));
+            return Err(Error::new(Code::Internal, "a member of the pool was lost"));
         };
         let number = driver.shared().number;
         if let Err(error) = driver.readmit(&self.budget, shared) {
@@ -82,7 +82,7 @@ impl Loop {
         }
         let evicted = self.pool().evict(self.reactor.now());
         if let Some(number) = evicted {
-            log::info!("a member of the warm pool is ended for what it holds");
+            log::info!("a member of the pool is ended for what it holds");
             self.end_member(number);
         }
         evicted.is_some()
@@ -132,7 +132,7 @@ impl Loop {
             && !self.spare_memory()
             && let Err(error) = self.fill(next)
         {
-            log::warn!("a member of the warm pool: {error}");
+            log::warn!("a member of the pool: {error}");
         }
         self.warm.schedule(&mut self.reactor, now, claim);
     }

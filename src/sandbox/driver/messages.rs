@@ -76,7 +76,10 @@ impl SandboxDriver {
                 self.handle(cx, Event::Prepared(Part::Files));
                 Ok(())
             }
-            FromKeeper::Running => Ok(()),
+            FromKeeper::Running => {
+                self.runsc_has_started = true;
+                Ok(())
+            }
             FromKeeper::Sockets { kind, purpose } => {
                 let came = self.gateway.on_sockets(cx.engine, &self.shared, (kind, purpose), fds);
                 came.map(|relays| {

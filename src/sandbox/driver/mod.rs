@@ -101,6 +101,8 @@ pub(crate) struct SandboxDriver {
     /// Init has left something unanswered since the last check.
     silence_is_checked_soon: bool,
     life_check: Option<LifeCheck>,
+    /// The keeper has started runsc.
+    runsc_has_started: bool,
     admission: Option<Admission>,
 }
 
@@ -180,6 +182,7 @@ impl SandboxDriver {
             captures: Vec::new(),
             silence_is_checked_soon: false,
             life_check: None,
+            runsc_has_started: false,
             admission: Some(admission),
         })
     }

@@ -51,6 +51,7 @@ impl SandboxDriver {
             captures: Vec::new(),
             silence_is_checked_soon: false,
             life_check: None,
+            runsc_has_started: false,
             admission: budget.admit(number, 1),
         }
     }

@@ -50,7 +50,8 @@ impl SandboxDriver {
 
     pub(crate) fn stage(&self) -> Stage {
         match (self.lifecycle.is_member(), self.lifecycle.phase()) {
-            (true, _) if self.lifecycle.can_be_taken() => Stage::Ready,
+            // No spare is ready whose runsc could still fail to start.
+            (true, _) if self.lifecycle.can_be_taken() && self.runsc_has_started => Stage::Ready,
             (true, phase) if phase >= Phase::Ending => Stage::Ending,
             (true, _) => Stage::Filling,
             (false, phase) if phase < Phase::Running => Stage::Starting,

@@ -80,7 +80,7 @@ impl Lifecycle {
             return;
         }
         if !self.can_be_taken() {
-            let text = "a member of the warm pool that is not complete was taken";
+            let text = "a member of the pool that is not complete was taken";
             return self.end(now, Cause::Failed(Error::new(Code::Internal, text)), todo);
         }
         self.idle = Idle::new(settings.idle_timeout);

@@ -1,10 +1,12 @@
 # C, beyond what tests/run.sh compiles: the static archive, and an installed library. Sourced; see ../common.sh.
 
-# What the archive needs beside itself is what Rust says that it needs: in sbx.pc, and so in every README.
+# What the archive needs beside itself is what Rust says that it needs: in sbx.pc, and so in every README. It says so for
+# any archive with the crates of this one, which are compiled by now.
 native_static_libs() {
-    # Into a file, since cargo doesn't say it again when there is nothing to do.
-    cargo rustc --locked --all-features --lib --crate-type staticlib -- \
-        --print "native-static-libs=$bindings/native-static-libs" || return 1
+    printf 'pub use sbx;\n' | rustc --edition 2024 --crate-name sbx_static --crate-type staticlib \
+        --extern "sbx=$CARGO_TARGET_DIR/debug/libsbx.rlib" -L "dependency=$CARGO_TARGET_DIR/debug/deps" \
+        --print "native-static-libs=$bindings/native-static-libs" -o "$work/native-static-libs.a" - || return 1
+    rm "$work/native-static-libs.a"
     native_seen=$(cat "$bindings/native-static-libs")
     native_noted=$(sed -n 's/^Libs.private: *//p' examples/pkgconfig/sbx.pc)
     printf 'Rust says:   %s\nsbx.pc says: %s\n' "$native_seen" "$native_noted"

@@ -30,10 +30,13 @@ if wanted_any go/format go/vet go/http_server go/no-library go/race go/cgocheck2
     check "go/http_server builds" in_go examples/go go build -o "$work/go/http_server" ./cmd/http_server
     add_case go/http_server status "$work/go/http_server"
     add_case go/no-library status "env LD_LIBRARY_PATH= $work/go/http_server 2>&1 | grep 'libsbx.so.0: cannot open'"
-    check "go/race builds" in_go examples/go go test -c -race -o "$work/go/race" .
+    # One build of Go's own packages for both checks.
+    check "go/race builds" in_go examples/go env GOEXPERIMENT=cgocheck2 go test -c -race -o "$work/go/race" .
     add_case go/race go "SBX_TEST_CERTIFICATE=tests/bindings/certificate.pem $work/go/race -test.v \$SBX_TEST_PART"
-    check "go/cgocheck2 builds" in_go examples/go env GOEXPERIMENT=cgocheck2 go test -c -o "$work/go/cgocheck2" .
-    add_case go/cgocheck2 go "SBX_TEST_CERTIFICATE=tests/bindings/certificate.pem $work/go/cgocheck2 -test.v"
+    if [ -n "${SBX_LONG:-}" ] || [ "$filter" = go/cgocheck2 ]; then
+        check "go/cgocheck2 builds" in_go examples/go env GOEXPERIMENT=cgocheck2 go test -c -o "$work/go/cgocheck2" .
+        add_case go/cgocheck2 go "SBX_TEST_CERTIFICATE=tests/bindings/certificate.pem $work/go/cgocheck2 -test.v"
+    fi
     check "go/static builds" go_static
     add_case go/static status "env LD_LIBRARY_PATH= $work/go/static"
     check "go/two-copies builds" in_go tests/bindings/go/twocopies go build -o "$work/go/two-copies" .

@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use super::cgroups::Groups;
@@ -16,8 +17,8 @@ use crate::wire::keeper::{OutOfMemory, Reply, Usage};
 
 /// How many bytes of the end of runsc's log and of its output go to the library.
 const MAX_KEPT: usize = 4096;
-/// The most that a pipe in the place of runsc's log takes: what any user may have (pipe(7), pipe-max-size).
-const MAX_LOG: libc::c_int = 1 << 20;
+/// The size of a pipe (pipe(7)).
+const PIPE_SIZE: u64 = 64 << 10;
 /// The path of runsc's log (the library passes it to runsc).
 const LOG_PATH: &CStr = c"/state/log";
 
@@ -110,12 +111,9 @@ impl Engine {
         // SAFETY: the path ends with NUL. (Rust's own call is another, which the keeper's filter doesn't allow.)
         system::check(unsafe { libc::unlinkat(libc::AT_FDCWD, LOG_PATH.as_ptr(), 0) })?;
         fs::File::create("/state/log")?;
-        // A reader is what its open waits for. Nothing is read before its end, and what it has to say then should have room.
+        // A reader is what its open waits for. It is read at runsc's end: runsc writes there why it fails, and nothing else.
         let path = system::c_path(format!("/proc/self/fd/{}", fifo.as_raw_fd()).as_bytes())?;
-        let log = system::open(&path, libc::O_RDONLY | libc::O_NONBLOCK)?;
-        // SAFETY: F_SETPIPE_SZ takes a number. A host may allow less.
-        unsafe { libc::fcntl(log.as_raw_fd(), libc::F_SETPIPE_SZ, MAX_LOG) };
-        self.log = Some(log);
+        self.log = Some(system::open(&path, libc::O_RDONLY | libc::O_NONBLOCK)?);
         Ok(())
     }
 
@@ -183,17 +181,16 @@ impl Engine {
     /// The last part of what runsc and its children have written to their log.
     fn last_of_log(&mut self) -> Vec<u8> {
         let mut log = Vec::new();
-        if let Some(fifo) = self.log.take() {
-            // Nobody writes to it any more.
-            let _ = fs::File::from(fifo).take(MAX_LOG.cast_unsigned().into()).read_to_end(&mut log);
-        }
-        // A runsc that is still held has written nothing, and a FIFO would be waited at.
-        if self.held.is_none()
-            && let Ok(mut file) = fs::File::open("/state/log")
-        {
+        // Where runsc is still held it is the FIFO, in which there is nothing.
+        let file = fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open("/state/log");
+        if let Ok(mut file) = file {
             // Seeking fails in a shorter log, which is then read from its beginning.
             let _ = file.seek(SeekFrom::End(-4096));
             let _ = file.take(4096).read_to_end(&mut log);
+        }
+        // What runsc itself has said comes last, since it says it last.
+        if let Some(fifo) = self.log.take() {
+            let _ = fs::File::from(fifo).take(PIPE_SIZE).read_to_end(&mut log);
         }
         keep(&mut log, &[]);
         log

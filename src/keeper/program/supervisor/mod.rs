@@ -210,7 +210,8 @@ impl Keeper {
     /// Continues the walk over the sandbox's processes, for the library or the watchdog.
     fn walk(&mut self) {
         let Some(engine) = &mut self.engine else { return };
-        let due = self.usage_requests > 0 || (self.watchdog.is_on() && engine.pause().is_zero());
+        let is_watched = self.watchdog.is_on() && !engine.is_held();
+        let due = self.usage_requests > 0 || (is_watched && engine.pause().is_zero());
         if due && let Some(used) = engine.walk(&self.groups) {
             for _ in 0..std::mem::take(&mut self.usage_requests) {
                 self.send(&Reply::Used(used), vec![]);
@@ -237,7 +238,8 @@ impl Keeper {
         ];
         self.walk();
         let timeout = self.engine.as_mut().map_or(-1, |engine| {
-            match (self.usage_requests, self.watchdog.timeout(engine)) {
+            let look = if engine.is_held() { -1 } else { self.watchdog.timeout(engine) };
+            match (self.usage_requests, look) {
                 // Poll without waiting: the walk continues after the other events.
                 (1.., _) => 0,
                 (0, -1) => -1,
