@@ -727,8 +727,8 @@ func TestSpares(t *testing.T) {
 	if count, err := Spares(); count != 2 || err != nil {
 		t.Error(count, err)
 	}
-	for code := range 3 {
-		sandbox := create(t, script("exit "+strconv.Itoa(code)))
+	for code, program := range []string{"exit 0", "exit 1", "exit 2"} {
+		sandbox := create(t, script(program))
 		if exit, err := sandbox.Wait(patience(t)); err != nil || exit.Code != code {
 			t.Error(exit, err, code)
 		}

@@ -17,7 +17,7 @@ cd "$(dirname "$0")/../.."
 
 if [ $# = 0 ]; then
     set -- limits_of_memory life exec config limits stats files files_archives files_operations streams terminal secrets names ready \
-        events lifetime tunnels warm volumes directories images image_root image_build image_layers image_trees snapshots \
+        events lifetime tunnels warm spares volumes directories images image_root image_build image_layers image_trees snapshots \
         exit_snapshots full_disk rootfs sidecars runsc_faults silent_init hostile_init contract faults
 fi
 need_build_packages
