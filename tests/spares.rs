@@ -18,7 +18,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio as Std};
 
-use common::{PATIENCE, Scratch, children_of, command_line, eventually, output, runtime, script};
+use common::{PATIENCE, Scratch, alone, children_of, command_line, eventually, output, runtime, script};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sbx::{Code, Config, ExitReason, Policy, Runtime, RuntimeConfig, VolumeMount};
@@ -48,17 +48,6 @@ fn ready(runtime: &Runtime) {
 
 fn hits(runtime: &Runtime) -> u64 {
     runtime.spare_stats().hits
-}
-
-/// Runs a test's body in a process of its own, which has no sandboxes but its own.
-fn alone(name: &str, body: impl FnOnce()) {
-    const CHILD: &str = "SBX_TEST_SPARES_ALONE";
-    if std::env::var_os(CHILD).is_some() {
-        return body();
-    }
-    let mut child = Command::new(std::env::current_exe().unwrap());
-    let status = child.args(["--exact", name, "--nocapture"]).env(CHILD, "1").status().unwrap();
-    assert!(status.success());
 }
 
 fn own_children() -> Vec<u32> {
@@ -107,7 +96,7 @@ fn every_kind_of_sandbox_can_have_spares() {
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_spare_is_no_sandbox_yet_and_one_sandbox_alone_has_none() {
-    alone("a_spare_is_no_sandbox_yet_and_one_sandbox_alone_has_none", || {
+    alone("a_spare_is_no_sandbox_yet_and_one_sandbox_alone_has_none", "", || {
         let runtime = runtime();
         assert_eq!(runtime.spares(), 0);
         for _ in 0..3 {
@@ -140,7 +129,7 @@ fn a_spare_is_no_sandbox_yet_and_one_sandbox_alone_has_none() {
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_spare_is_of_no_use_once_what_it_was_made_from_has_changed() {
-    alone("a_spare_is_of_no_use_once_what_it_was_made_from_has_changed", || {
+    alone("a_spare_is_of_no_use_once_what_it_was_made_from_has_changed", "", || {
         let scratch = Scratch::new("spare-changes");
         let mount = scratch.path("mount");
         fs::create_dir(&mount).unwrap();
@@ -170,7 +159,7 @@ fn a_spare_is_of_no_use_once_what_it_was_made_from_has_changed() {
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_spare_that_dies_is_replaced_and_not_taken() {
-    alone("a_spare_that_dies_is_replaced_and_not_taken", || {
+    alone("a_spare_that_dies_is_replaced_and_not_taken", "", || {
         let runtime = with_spare(&script("echo alive"));
         let keepers = own_children();
         kill(Pid::from_raw(keepers[0].cast_signed()), Signal::SIGKILL).unwrap();
@@ -191,7 +180,7 @@ fn a_spare_that_dies_is_replaced_and_not_taken() {
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn sandboxes_with_volumes_have_no_spares_and_creations_that_lack_something_end_them() {
-    alone("sandboxes_with_volumes_have_no_spares_and_creations_that_lack_something_end_them", || {
+    alone("sandboxes_with_volumes_have_no_spares_and_creations_that_lack_something_end_them", "", || {
         let runtime = with_spare(&script("echo alive"));
         runtime.pretend_low_memory(true);
         assert_eq!(run(&runtime, &script("echo alive")), "alive\n");
@@ -215,7 +204,7 @@ fn sandboxes_with_volumes_have_no_spares_and_creations_that_lack_something_end_t
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn spares_end_with_their_runtime_and_are_ended_while_they_are_made() {
-    alone("spares_end_with_their_runtime_and_are_ended_while_they_are_made", || {
+    alone("spares_end_with_their_runtime_and_are_ended_while_they_are_made", "", || {
         let first = with_spare(&script("echo alive"));
         first.shutdown();
         assert!(own_children().is_empty());

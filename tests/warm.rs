@@ -21,7 +21,9 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio as Std};
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, Scratch, client, config, eventually, output, runtime, script, servers, text};
+use common::{
+    PATIENCE, Scratch, alone, children_of, client, config, eventually, output, runtime, script, servers, text,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sbx::{
@@ -633,31 +635,6 @@ fn whatever_comes_after_the_start_works_in_a_sandbox_that_took_a_member() {
     assert_eq!((exit.reason, exit.signal), (ExitReason::Signalled, 15));
 }
 
-/// Runs a test's body in a process of its own, which has no sandboxes but its own.
-fn alone(name: &str, before: &str, body: impl FnOnce()) {
-    const CHILD: &str = "SBX_TEST_WARM_ALONE";
-    if std::env::var_os(CHILD).is_some() {
-        return body();
-    }
-    let script = format!("{before} exec \"$0\" --exact \"$1\" --nocapture");
-    let status = Command::new("sh")
-        .args(["-c", &script])
-        .args([std::env::current_exe().unwrap().as_os_str(), name.as_ref()])
-        .env(CHILD, "1")
-        .status()
-        .unwrap();
-    assert!(status.success());
-}
-
-/// The processes whose parent is this one, whichever thread started them.
-fn children_of(pid: u32) -> Vec<i32> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    lists
-        .flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
-        .collect()
-}
-
 #[test]
 #[cfg_attr(not(sbx_runsc), ignore = "needs runsc: set SBX_RUNSC")]
 fn a_member_that_dies_is_replaced_and_not_taken() {
@@ -666,12 +643,12 @@ fn a_member_that_dies_is_replaced_and_not_taken() {
         let keepers = children_of(std::process::id());
         assert_eq!(keepers.len(), 1);
         // The keeper, then what is below it.
-        kill(Pid::from_raw(keepers[0]), Signal::SIGKILL).unwrap();
+        kill(Pid::from_raw(keepers[0].cast_signed()), Signal::SIGKILL).unwrap();
         eventually("its death is seen", || runtime.warm_stats(None).failures == 1);
         assert_eq!(run(&runtime, &script("echo alive")), "Exited 0 alive\n");
         eventually("another", || runtime.warm_stats(None).ready == 1);
-        let below = children_of(u32::try_from(children_of(std::process::id())[0]).unwrap());
-        kill(Pid::from_raw(below[0]), Signal::SIGKILL).unwrap();
+        let below = children_of(children_of(std::process::id())[0]);
+        kill(Pid::from_raw(below[0].cast_signed()), Signal::SIGKILL).unwrap();
         eventually("its death is seen", || runtime.warm_stats(None).failures == 2);
         eventually("another", || runtime.warm_stats(None).ready == 1);
         assert_eq!(run(&runtime, &script("echo alive")), "Exited 0 alive\n");
@@ -681,12 +658,11 @@ fn a_member_that_dies_is_replaced_and_not_taken() {
 }
 
 /// Which of the processes of a keeper.
-type Chosen = fn(i32) -> Vec<i32>;
+type Chosen = fn(u32) -> Vec<u32>;
 
 /// The processes below this one.
-fn below(pid: i32) -> Vec<i32> {
-    let children = children_of(u32::try_from(pid).unwrap());
-    children.into_iter().flat_map(|child| std::iter::once(child).chain(below(child))).collect()
+fn below(pid: u32) -> Vec<u32> {
+    children_of(pid).into_iter().flat_map(|child| std::iter::once(child).chain(below(child))).collect()
 }
 
 #[test]
@@ -705,7 +681,7 @@ fn a_creation_does_not_fail_with_the_member_that_it_was_to_take() {
             let keepers = children_of(std::process::id());
             for pid in chosen(keepers[0]) {
                 // Some end with others.
-                let _ = kill(Pid::from_raw(pid), signal);
+                let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
             }
             assert_eq!(run(&runtime, &script("echo alive")), "Exited 0 alive\n", "{signal}");
         }
@@ -835,14 +811,14 @@ fn members_end_with_their_host_however_it_ends() {
     let lines = BufReader::new(host.stdout.take().unwrap()).lines();
     let line =
         lines.map(Result::unwrap).find_map(|line| line.split_once("warm ").map(|(_, pid)| pid.to_owned()));
-    let child: i32 = line.unwrap().parse().unwrap();
-    let keepers: Vec<i32> = children_of(host.id()).into_iter().filter(|pid| *pid != child).collect();
+    let child: u32 = line.unwrap().parse().unwrap();
+    let keepers: Vec<u32> = children_of(host.id()).into_iter().filter(|pid| *pid != child).collect();
     assert_eq!(keepers.len(), 2);
-    let below: Vec<i32> = keepers.iter().flat_map(|pid| children_of(u32::try_from(*pid).unwrap())).collect();
+    let below: Vec<u32> = keepers.iter().flat_map(|pid| children_of(*pid)).collect();
     host.kill().unwrap();
     host.wait().unwrap();
     let is_there =
-        |pid: &i32| fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+        |pid: &u32| fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
     eventually("nothing is left", || !keepers.iter().chain(&below).any(is_there));
-    kill(Pid::from_raw(child), Signal::SIGKILL).unwrap();
+    kill(Pid::from_raw(child.cast_signed()), Signal::SIGKILL).unwrap();
 }

@@ -67,9 +67,9 @@ struct Inner {
 
 /// The most sandboxes that a runtime can be told to start at once, and the least of the default.
 const MAX_STARTS: u32 = 256;
+const MIN_DEFAULT_STARTS: u32 = 4;
 /// The most spares.
 const MAX_SPARES: u32 = 16;
-const MIN_DEFAULT_STARTS: u32 = 4;
 
 /// How many sandboxes a runtime starts at once by default: a start uses more than one processor for a part of its time, and
 /// waits for another.

@@ -214,15 +214,15 @@ impl Pool {
             return;
         }
         let key = StartKey::of(config);
-        let is_warm = self.templates.iter().any(|one| !one.is_spare && one.key == key);
-        let config = config.of_member(MAX_AGE.saturating_add(AGE_SLACK));
-        let Some(config) = config.ok().filter(|_| !is_warm) else { return };
         let current = self.templates.iter_mut().find(|one| one.is_spare && one.stats.wanted > 0);
         if let Some(current) = current.filter(|one| one.key == key) {
             current.used = now;
             self.last = None;
             return;
         }
+        let is_warm = self.templates.iter().any(|one| !one.is_spare && one.key == key);
+        let config = config.of_member(MAX_AGE.saturating_add(AGE_SLACK));
+        let Some(config) = config.ok().filter(|_| !is_warm) else { return };
         let last = self.last.take().filter(|(_, at)| now.saturating_duration_since(*at) < SPARE_IDLE_AFTER);
         if last.is_none_or(|(last, _)| last != key) {
             self.last = Some((key, now));

@@ -120,6 +120,22 @@ pub fn processes_with(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// Runs a test's body in a process of its own, which has no sandboxes but its own. `before` is shell text that comes first.
+pub fn alone(name: &str, before: &str, body: impl FnOnce()) {
+    const CHILD: &str = "SBX_TEST_ALONE";
+    if std::env::var_os(CHILD).is_some() {
+        return body();
+    }
+    let script = format!("{before} exec \"$0\" --exact \"$1\" --nocapture");
+    let status = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .args([std::env::current_exe().unwrap().as_os_str(), name.as_ref()])
+        .env(CHILD, "1")
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
 /// A process's children, whichever of its threads started them. None of a process that has ended.
 pub fn children_of(pid: u32) -> Vec<u32> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();

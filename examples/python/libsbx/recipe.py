@@ -19,7 +19,7 @@ from .native import Draft
 from .policy import draft_policy
 
 Ignore = Union[Sequence[str], Callable[[Path], bool]]
-#: The directory that COPY takes files from, and what of it is left out in the place of what its .dockerignore says.
+#: The directory that COPY takes files from, and the patterns that replace its .dockerignore.
 Context = Tuple[str, Union[Ignore, None]]
 
 # What the sandboxes of steps may reach, with the parameters of Sandbox.create(); block_network is true by default.

@@ -18,6 +18,7 @@ pub(crate) enum Depth {
 /// What the configuration says about a sandbox's life. Open fields: plain data that the driver fills in.
 #[derive(Clone, Debug)]
 pub(in crate::sandbox) struct Settings {
+    /// How far it starts by itself.
     pub(in crate::sandbox) depth: Depth,
     /// It has a gateway and a way out.
     pub(in crate::sandbox) network: bool,

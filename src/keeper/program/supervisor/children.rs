@@ -4,7 +4,6 @@ use std::ffi::{CStr, CString};
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use super::cgroups::Groups;
@@ -182,7 +181,7 @@ impl Engine {
     fn last_of_log(&mut self) -> Vec<u8> {
         let mut log = Vec::new();
         // Where runsc is still held it is the FIFO, in which there is nothing.
-        let file = fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open("/state/log");
+        let file = system::open(LOG_PATH, libc::O_RDONLY | libc::O_NONBLOCK).map(fs::File::from);
         if let Ok(mut file) = file {
             // Seeking fails in a shorter log, which is then read from its beginning.
             let _ = file.seek(SeekFrom::End(-4096));
